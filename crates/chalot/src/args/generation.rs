@@ -1,0 +1,141 @@
+//! `run` and `chat`: what to generate from, and how tokens are chosen.
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, ValueHint};
+
+use super::values;
+
+/// Generate text
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    Your words are continued as they stand, without a chat template ('chalot chat' uses it). Only the\n\
+    new text goes to stdout, and not one byte more; notes and figures go to stderr.\n\n\
+    Examples:\n  \
+    chalot run                                     the built-in model tells a story\n  \
+    chalot run -p \"The old king\" -n 100            it goes on from your words\n  \
+    chalot run --seed 7                            the same story every time\n  \
+    chalot run model.gguf -p \"The capital of France is\" -n 1 --temp 0\n  \
+    chalot run model.gguf -f prompt.txt --json     text and figures for a program\n  \
+    echo \"Once upon a time\" | chalot run           the prompt from a pipe")]
+pub struct Run {
+    /// .gguf file, Hugging Face folder or llama2.c .bin [default: the built-in model]
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: Option<PathBuf>,
+    /// Text to continue
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// File with the text to continue; '-' is stdin, which is also read when it is a pipe
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Tokens to generate at most [default: 256]
+    #[arg(short = 'n', long = "tokens", value_name = "N", value_parser = values::count)]
+    pub tokens: Option<usize>,
+    /// Go on after the token that ends a text
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Read special tokens (such as <|im_start|>) in the prompt as such, and print those that are generated
+    #[arg(long)]
+    pub special: bool,
+    /// Print one JSON object (text, tokens, speed) instead of the text
+    #[arg(long)]
+    pub json: bool,
+    /// More figures at the end: time to load, memory, kernels
+    #[arg(long)]
+    pub stats: bool,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Tokens of context, prompt and answer together [default: what the model was trained for]
+    #[arg(long, value_name = "N", value_parser = values::count, help_heading = "Model")]
+    pub ctx: Option<usize>,
+    #[command(flatten)]
+    pub holding: Holding,
+}
+
+/// Talk to a model
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    The model's own chat template is used; a model without one, such as the built-in story-teller, goes\n\
+    on from your words. When stdin is no terminal, each of its lines is one turn.\n\n\
+    Examples:\n  \
+    chalot chat model.gguf\n  \
+    chalot chat model.gguf --system \"You answer in one sentence.\"\n  \
+    chalot chat                                    the built-in story-teller goes on from your words\n  \
+    printf 'Hello\\nWho are you?\\n' | chalot chat model.gguf --temp 0    two turns from a pipe\n\n\
+    In a chat: /help, /reset, /system TEXT, /exit (or Ctrl-D); Ctrl-C stops an answer.")]
+pub struct Chat {
+    /// .gguf file, Hugging Face folder or llama2.c .bin [default: the built-in model]
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: Option<PathBuf>,
+    /// What the model shall know or be, told before the first turn
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Tokens of one answer at most [default: until the model ends it; 128 without a chat template]
+    #[arg(short = 'n', long = "tokens", value_name = "N", value_parser = values::count)]
+    pub tokens: Option<usize>,
+    /// Figures after each answer
+    #[arg(long)]
+    pub stats: bool,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Tokens of context, prompt and answer together [default: what the model was trained for]
+    #[arg(long, value_name = "N", value_parser = values::count, help_heading = "Model")]
+    pub ctx: Option<usize>,
+    #[command(flatten)]
+    pub holding: Holding,
+}
+
+/// How the next token is chosen.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Sampling")]
+pub struct Sampling {
+    /// Temperature; 0 always takes the likeliest token
+    #[arg(long, value_name = "T", default_value = "0.8", value_parser = values::temperature)]
+    pub temp: f32,
+    /// Choose among the K likeliest tokens; 0: all
+    #[arg(long, value_name = "K", default_value = "40")]
+    pub top_k: usize,
+    /// Choose among the likeliest tokens that together reach this probability; 1: all
+    #[arg(long, value_name = "P", default_value = "0.95", value_parser = values::positive_share)]
+    pub top_p: f32,
+    /// Leave out tokens less likely than P times the likeliest; 0: none
+    #[arg(long, value_name = "P", default_value = "0.05", value_parser = values::share)]
+    pub min_p: f32,
+    /// Make tokens of the recent text less likely (above 1); 1: as they are
+    #[arg(long, value_name = "R", default_value = "1", value_parser = values::factor)]
+    pub repeat_penalty: f32,
+    /// How many tokens back the repeat penalty looks
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub repeat_last_n: usize,
+    /// Same seed, same text [default: a new one each time, shown at the end]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+}
+
+/// How the model is held in memory.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Model")]
+pub struct Holding {
+    /// Keys and values of past tokens [default: f32 with f32 weights, otherwise f16]
+    #[arg(long, value_name = "TYPE")]
+    pub kv: Option<KvChoice>,
+    /// Weights as in the file, each kind in its own kernel, or all as f32 (exact, larger, slower)
+    #[arg(long, value_name = "AS", default_value = "auto")]
+    pub weights: WeightsChoice,
+    /// Tokenizer file, when the model has none beside or inside it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// Type of the cached keys and values.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvChoice {
+    F32,
+    F16,
+}
+
+/// How weights are held in memory.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightsChoice {
+    Auto,
+    F32,
+}

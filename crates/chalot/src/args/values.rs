@@ -1,0 +1,77 @@
+//! Parsers of single values: what they accept is said in their message.
+use std::ops::RangeInclusive;
+
+use chalot_simd::IsaKind;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// More threads than any machine this runs on has: a typing mistake, not a wish.
+const MAX_THREADS: usize = 1024;
+
+/// 1 to 1024.
+pub fn threads(text: &str) -> Result<usize, String> {
+    let threads: usize = text.parse().map_err(|_| "a whole number is needed".to_string())?;
+    if (1..=MAX_THREADS).contains(&threads) { Ok(threads) } else { Err(format!("1 to {MAX_THREADS} are possible")) }
+}
+
+/// The names of the instruction sets; whether this CPU has it is seen later.
+pub fn isa() -> impl TypedValueParser<Value = IsaKind> {
+    PossibleValuesParser::new(["scalar", "neon", "avx2", "avxvnni", "avx512"]).try_map(|name| name.parse::<IsaKind>())
+}
+
+/// A count of at least one.
+pub fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("a whole number is needed".into()),
+    }
+}
+
+/// 0 (greedy) or more.
+pub fn temperature(text: &str) -> Result<f32, String> {
+    between(text, 0.0..=100.0)
+}
+
+/// A share of one that may be 0.
+pub fn share(text: &str) -> Result<f32, String> {
+    between(text, 0.0..=1.0)
+}
+
+/// A share of one above 0.
+pub fn positive_share(text: &str) -> Result<f32, String> {
+    let share = between(text, 0.0..=1.0)?;
+    if share > 0.0 { Ok(share) } else { Err("more than 0 is needed (1 keeps all)".into()) }
+}
+
+/// A factor above 0.
+pub fn factor(text: &str) -> Result<f32, String> {
+    let factor = between(text, 0.0..=100.0)?;
+    if factor > 0.0 { Ok(factor) } else { Err("more than 0 is needed (1 changes nothing)".into()) }
+}
+
+fn between(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "a number is needed".to_string())?;
+    // NaN is in no range.
+    if range.contains(&value) { Ok(value) } else { Err(format!("{} to {} are possible", range.start(), range.end())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        assert_eq!(temperature("0"), Ok(0.0));
+        for bad in ["-1", "nan", "inf", "warm", ""] {
+            assert!(temperature(bad).is_err(), "{bad}");
+        }
+        assert_eq!(share("0"), Ok(0.0));
+        assert!(positive_share("0").is_err());
+        assert_eq!(positive_share("1"), Ok(1.0));
+        assert!(share("1.01").is_err());
+        assert!(factor("0").is_err());
+        assert!(count("0").is_err() && count("-1").is_err());
+        assert!(threads("0").is_err() && threads("1025").is_err());
+        assert_eq!(threads("2"), Ok(2));
+    }
+}

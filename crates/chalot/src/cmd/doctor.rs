@@ -1,0 +1,133 @@
+//! `chalot doctor`: what this machine offers and what is made of it.
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use chalot::simd::{Isa, IsaKind, cpu_features, cpu_name};
+use serde::Serialize;
+use sysinfo::System;
+
+use super::{bytes, print_json};
+use crate::{
+    args::Doctor,
+    settings::{Settings, default_threads, physical_cores},
+};
+
+/// What `--json` prints; the text says the same.
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    os: String,
+    arch: &'static str,
+    cpu: Option<String>,
+    features: Vec<&'static str>,
+    instruction_sets: Vec<&'static str>,
+    isa: &'static str,
+    kernels: Kernels,
+    cores: Option<usize>,
+    hardware_threads: usize,
+    threads: usize,
+    memory_bytes: u64,
+    memory_available_bytes: u64,
+    page_bytes: usize,
+    cache_folder: Option<PathBuf>,
+}
+
+/// Which instructions the kernels of the chosen set use.
+#[derive(Serialize)]
+struct Kernels {
+    integer_products: &'static str,
+    float_operations: &'static str,
+}
+
+impl Kernels {
+    fn of(kind: IsaKind) -> Self {
+        let (integer_products, float_operations) = match kind {
+            IsaKind::Scalar => ("plain Rust", "plain Rust"),
+            IsaKind::Neon => ("sdot, 128 bits", "NEON fmla, 128 bits"),
+            IsaKind::Avx2 => ("vpmaddubsw, 256 bits", "AVX2 and FMA, 256 bits"),
+            IsaKind::AvxVnni => ("vpdpbusd, 256 bits", "AVX2 and FMA, 256 bits"),
+            IsaKind::Avx512 => ("vpdpbusd, 512 bits", "AVX-512, 512 bits"),
+            _ => ("see the documentation", "see the documentation"),
+        };
+        Self { integer_products, float_operations }
+    }
+}
+
+/// Prints the report.
+pub fn doctor(args: Doctor, settings: &Settings) -> anyhow::Result<()> {
+    let report = Report::new(settings);
+    if args.json { print_json(&report) } else { report.print(settings) }
+}
+
+impl Report {
+    fn new(settings: &Settings) -> Self {
+        let mut system = System::new();
+        system.refresh_memory();
+        // In a container the machine's memory is not what this process may use.
+        let limits = system.cgroup_limits();
+        let total = limits.as_ref().map_or(system.total_memory(), |limits| limits.total_memory.min(system.total_memory()));
+        let available =
+            limits.map_or(system.available_memory(), |limits| limits.free_memory.min(system.available_memory()));
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            os: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned()),
+            arch: std::env::consts::ARCH,
+            cpu: cpu_name(),
+            features: cpu_features(),
+            instruction_sets: Isa::available().iter().map(|isa| isa.name()).collect(),
+            isa: settings.isa.name(),
+            kernels: Kernels::of(settings.isa.kind()),
+            cores: physical_cores(),
+            hardware_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: settings.threads,
+            memory_bytes: total,
+            memory_available_bytes: available,
+            page_bytes: page_size::get(),
+            cache_folder: cache_folder(),
+        }
+    }
+
+    fn print(&self, settings: &Settings) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let mut line = |name: &str, value: String| {
+            writeln!(out, "{} {value}", settings.console.bold(&format!("{name:<18}")))
+        };
+        let plain = if self.isa == Isa::best().name() { "the best here" } else { "as asked" };
+        let threads = if self.threads == default_threads() { "one for each core" } else { "as asked" };
+        line("chalot", self.version.to_owned())?;
+        line("system", format!("{}, {}", self.os, self.arch))?;
+        line("CPU", self.cpu.clone().unwrap_or_else(|| "does not tell its name".into()))?;
+        line("instructions", self.features.join(" "))?;
+        line("instruction sets", self.instruction_sets.join(" "))?;
+        line("kernels", format!("{} ({plain})", self.isa))?;
+        line("  ternary, int8/4", self.kernels.integer_products.to_owned())?;
+        line("  floats", self.kernels.float_operations.to_owned())?;
+        let cores = self.cores.map_or_else(|| "unknown".into(), |cores| cores.to_string());
+        line("cores", format!("{cores}, {} hardware threads for this process", self.hardware_threads))?;
+        line("threads", format!("{} ({threads})", self.threads))?;
+        let available = bytes(self.memory_available_bytes);
+        line("memory", format!("{}, {available} available", bytes(self.memory_bytes)))?;
+        line("page", bytes(self.page_bytes as u64))?;
+        let folder = self.cache_folder.as_ref().map_or("none".into(), |folder| folder.display().to_string());
+        line("cache folder", folder)?;
+        Ok(())
+    }
+}
+
+/// The folder for what may be lost: `CHALOT_CACHE`, or `chalot` in the place where the system wants caches.
+pub fn cache_folder() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = var("CHALOT_CACHE") {
+        return Some(folder);
+    }
+    let base = if cfg!(windows) {
+        var("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        var("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|home| home.join(".cache")))
+    };
+    base.map(|base| base.join("chalot"))
+}

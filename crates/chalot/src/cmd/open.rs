@@ -1,0 +1,68 @@
+//! What commands that compute have in common: opening a model with a bar.
+use std::path::{Path, PathBuf};
+
+use chalot::{
+    BUILTIN_NAME, OpenOptions, TextModel,
+    model::{SamplingParams, SequenceOptions, WeightsAs},
+    tensor::attention::KvType,
+};
+
+use crate::{
+    args::{Holding, KvChoice, Sampling, WeightsChoice},
+    console::Unit,
+    settings::Settings,
+};
+
+/// What the user calls the model.
+pub fn name(model: Option<&Path>) -> String {
+    model.map_or_else(|| BUILTIN_NAME.to_owned(), |path| path.display().to_string())
+}
+
+/// Opens the model that was named, or the built-in one.
+pub fn open(model: Option<&PathBuf>, holding: &Holding, settings: &Settings) -> Result<TextModel, chalot::Error> {
+    let bar = settings.console.bar("loading", Unit::Bytes);
+    let progress = |done, total| bar.set(done, total, "");
+    let options = OpenOptions {
+        weights: match holding.weights {
+            WeightsChoice::Auto => WeightsAs::Auto,
+            WeightsChoice::F32 => WeightsAs::F32,
+        },
+        tokenizer: holding.tokenizer.as_deref(),
+        progress: Some(&progress),
+    };
+    let exec = settings.exec();
+    match model {
+        Some(path) => TextModel::open(path, &exec, &options),
+        None => TextModel::builtin(&exec, &options),
+    }
+}
+
+/// How the text is held.
+pub fn sequence(ctx: Option<usize>, holding: &Holding) -> SequenceOptions {
+    let kv = holding.kv.map(|kv| match kv {
+        KvChoice::F32 => KvType::F32,
+        KvChoice::F16 => KvType::F16,
+    });
+    SequenceOptions { context: ctx, kv }
+}
+
+/// The sampling that was asked for, and the seed when nobody chose it but chance.
+pub fn sampling(args: &Sampling) -> (SamplingParams, Option<u64>) {
+    let chance = (args.seed.is_none() && args.temp > 0.0).then(random_seed);
+    let params = SamplingParams {
+        temperature: args.temp,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        repeat_penalty: args.repeat_penalty,
+        repeat_last_n: args.repeat_last_n,
+        seed: args.seed.or(chance).unwrap_or(0),
+    };
+    (params, chance)
+}
+
+/// Six digits: enough that two runs differ, few enough to type again.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) % 1_000_000
+}

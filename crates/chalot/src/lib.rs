@@ -1,0 +1,58 @@
+//! Chalot runs language models whose weights are -1, 0 and +1 on ordinary CPUs; models with int8, int4 and float weights
+//! too.
+//!
+//! The logits of a token depend on the model and on the tokens before it, and on nothing else: not on how the prompt was
+//! cut, on the number of threads, or on the CPU's instruction set.
+//!
+//! A [`TextModel`] is a model with its tokenizer and chat template; a [`Session`] is one text that it continues:
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use chalot::model::{Sampler, SamplingParams, SequenceOptions};
+//! use chalot::tensor::exec::Exec;
+//! use chalot::tokenizer::Specials;
+//! use chalot::{CompletionOptions, OpenOptions, Step, TextModel};
+//!
+//! # fn main() -> Result<(), chalot::Error> {
+//! let exec = Exec::new(chalot::simd::Isa::best(), 2); // where to compute: instructions, threads
+//! let model = TextModel::builtin(&exec, &OpenOptions::default())?;
+//! let mut session = model.session(SequenceOptions::default())?;
+//! let mut sampler = Sampler::new(SamplingParams { seed: 7, ..SamplingParams::default() })?;
+//!
+//! let prompt = model.prompt("Once upon a time", Specials::AsText);
+//! let mut story = String::new();
+//! let options = CompletionOptions { max_tokens: Some(20), ..CompletionOptions::default() };
+//! let completion = session.complete(&prompt, &mut sampler, &options, &mut |step| {
+//!     if let Step::Text(text) = step {
+//!         story.push_str(text);
+//!     }
+//!     ControlFlow::Continue(())
+//! })?;
+//! println!("{story} ({:.0} tokens per second)", completion.stats.decode_rate());
+//! assert!(!story.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The layers below are re-exported as modules: [`model`] (the decoder), [`tokenizer`], [`formats`] (GGUF, safetensors),
+//! [`tensor`] (the arithmetic) and [`simd`] (what the CPU can do).
+mod builtin;
+mod error;
+mod hub;
+mod session;
+mod template;
+mod text_model;
+mod vocabulary;
+
+pub use chalot_formats as formats;
+pub use chalot_model as model;
+pub use chalot_simd as simd;
+pub use chalot_tensor as tensor;
+pub use chalot_tokenizer as tokenizer;
+
+pub use builtin::{BUILTIN_NAME, builtin};
+pub use error::Error;
+pub use session::{Completion, CompletionOptions, Session, Step, Stop};
+pub use template::{ChatTemplate, Message, TemplateError, TemplateOrigin};
+pub use text_model::{OpenOptions, TextModel, builtin_tokenizer, template_source, tokenizer_of};
+pub use vocabulary::{read_tokenizer, vocab_of, vocab_to_metadata};

@@ -1,0 +1,158 @@
+//! A model with everything that turns text into text.
+use std::{path::Path, sync::Arc};
+
+use chalot_model::{LoadOptions, Model, SequenceOptions, Source, SourceKind, WeightsAs};
+use chalot_tensor::exec::Exec;
+use chalot_tokenizer::{Specials, Tokenizer};
+
+use crate::{
+    builtin::{BUILTIN_NAME, builtin},
+    error::Error,
+    hub,
+    session::Session,
+    template::ChatTemplate,
+    vocabulary,
+};
+
+/// What may be chosen when a model is opened.
+#[derive(Clone, Copy, Default)]
+pub struct OpenOptions<'a> {
+    /// How the weights are held in memory.
+    pub weights: WeightsAs,
+    /// A tokenizer file to use instead of the model's own.
+    pub tokenizer: Option<&'a Path>,
+    /// Told the bytes loaded and the bytes in all.
+    pub progress: Option<&'a dyn Fn(u64, u64)>,
+}
+
+/// The weights of a model, its tokenizer and its chat template.
+#[derive(Debug)]
+pub struct TextModel {
+    /// The weights.
+    pub model: Arc<Model>,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// `None`: neither a template nor the tokens of ChatML; the model continues text.
+    pub template: Option<ChatTemplate>,
+    exec: Exec,
+}
+
+impl TextModel {
+    /// Opens a `.gguf` file, a Hugging Face folder or a llama2.c file; its products are computed on `exec`.
+    ///
+    /// # Errors
+    /// [`Error`] names the file, what is wrong with it and what to do.
+    pub fn open(path: &Path, exec: &Exec, options: &OpenOptions) -> Result<Self, Error> {
+        let source = Source::open(path)?;
+        Self::load(&source, exec, options)
+    }
+
+    /// The model that ships in the binary.
+    ///
+    /// # Errors
+    /// Only those of `options` ([`OpenOptions::tokenizer`] may name any file).
+    pub fn builtin(exec: &Exec, options: &OpenOptions) -> Result<Self, Error> {
+        let source = Source::from_static(builtin(), BUILTIN_NAME)?;
+        Self::load(&source, exec, options)
+    }
+
+    fn load(source: &Source, exec: &Exec, options: &OpenOptions) -> Result<Self, Error> {
+        let name = source.file();
+        let vocab_size = source.config()?.vocab_size;
+        // The small things first: a missing tokenizer must not cost the time to load the weights.
+        let tokenizer = match options.tokenizer {
+            Some(path) => vocabulary::read_tokenizer(path, Some(vocab_size))?,
+            None => tokenizer_of(source)?,
+        };
+        if tokenizer.vocab_size() > vocab_size {
+            return Err(Error::Vocabulary {
+                tokenizer: options.tokenizer.map_or(name.into(), |path| path.display().to_string()),
+                tokens: tokenizer.vocab_size(),
+                model: name.into(),
+                rows: vocab_size,
+            });
+        }
+        let template = template_of(source, &tokenizer)?;
+        let load = LoadOptions { weights: options.weights, progress: options.progress, ..LoadOptions::default() };
+        let model = Arc::new(source.load(exec, &load)?);
+        Ok(Self { model, tokenizer, template, exec: exec.clone() })
+    }
+
+    /// The tokens of a prompt: BOS where the tokenizer wants it, then the text. With [`Specials::Parse`], special tokens
+    /// may stand in the text, and a BOS that stands there already is not doubled. An empty text is BOS alone.
+    pub fn prompt(&self, text: &str, specials: Specials) -> Vec<u32> {
+        let mut tokens = self.tokenizer.encode(text, specials);
+        if let Some(bos) = self.tokenizer.bos()
+            && (self.tokenizer.add_bos() || tokens.is_empty())
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        tokens
+    }
+
+    /// A new, empty text.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the context asked for is not one the model was made for.
+    pub fn session(&self, options: SequenceOptions) -> Result<Session, Error> {
+        Session::new(self, options)
+    }
+
+    /// The instructions and the threads that it computes with.
+    pub fn exec(&self) -> &Exec {
+        &self.exec
+    }
+}
+
+/// The tokenizer that came with the model.
+///
+/// # Errors
+/// There is none, or it is damaged.
+pub fn tokenizer_of(source: &Source) -> Result<Tokenizer, Error> {
+    let file = source.file();
+    if let Some(folder) = source.folder() {
+        return hub::Folder::open(folder)?.tokenizer();
+    }
+    if let (SourceKind::Llama2c, Some(path)) = (source.kind(), source.path()) {
+        return vocabulary::beside(path, source.config()?.vocab_size);
+    }
+    match source.gguf().map(|gguf| vocabulary::vocab_of(&gguf.metadata)).transpose()?.flatten() {
+        Some(vocab) => Ok(Tokenizer::from_gguf(file, vocab)?),
+        None => Err(Error::NoTokenizer { file: file.into(), looked_for: "the keys tokenizer.*".into() }),
+    }
+}
+
+/// The Jinja source of the chat template that came with the model, if any.
+///
+/// # Errors
+/// A file or key that should hold it is damaged.
+pub fn template_source(source: &Source) -> Result<Option<String>, Error> {
+    if let Some(folder) = source.folder() {
+        return hub::Folder::open(folder)?.chat_template();
+    }
+    match source.gguf() {
+        Some(gguf) => Ok(gguf.metadata.str("tokenizer.chat_template")?.map(str::to_owned)),
+        None => Ok(None),
+    }
+}
+
+fn template_of(source: &Source, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, Error> {
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+    let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
+    match template_source(source)? {
+        Some(template) => Ok(Some(ChatTemplate::new(source.file(), &template, &bos, &eos)?)),
+        None if ["<|im_start|>", "<|im_end|>"].iter().all(|token| tokenizer.id_of(token).is_some()) => {
+            Ok(Some(ChatTemplate::chatml(&bos, &eos)?))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The tokenizer of the built-in model.
+///
+/// # Errors
+/// None with the file that ships.
+pub fn builtin_tokenizer() -> Result<Tokenizer, Error> {
+    tokenizer_of(&Source::from_static(builtin(), BUILTIN_NAME)?)
+}

@@ -1,0 +1,33 @@
+//! Ternary language models: configuration, weights, decoder, sampling.
+//!
+//! A [`Model`] is immutable: a [`ModelConfig`] and the matrices, often views into the mapped file.
+//! [`Source`] opens what a model may be stored as (native file, GGUF, Hugging Face folder, llama2.c file) and
+//! turns it into a [`Model`]; [`write_native`] and [`convert`](convert::convert) write the native file.
+//!
+//! An [`Engine`] computes a model, a [`Sequence`] is one text and its KV cache, a [`Sampler`] chooses tokens, and a
+//! [`Generation`] ties the three together.
+pub mod config;
+pub mod convert;
+pub mod engine;
+pub mod error;
+pub mod generation;
+pub mod kv;
+pub mod load;
+pub mod native;
+pub mod perplexity;
+pub mod sampler;
+pub mod sequence;
+pub mod weights;
+
+pub use chalot_tensor::attention::KvType;
+pub use config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
+pub use convert::{ConvertOptions, ConvertTo, convert};
+pub use engine::{Engine, EngineError, EngineOptions};
+pub use error::ModelError;
+pub use generation::{Finish, Generation, GenerationOptions, GenerationStats};
+pub use load::{LoadOptions, Source, SourceKind, WeightsAs};
+pub use native::write_native;
+pub use perplexity::{Perplexity, PerplexityOptions, perplexity};
+pub use sampler::{Sampler, SamplingParams};
+pub use sequence::{Sequence, SequenceOptions};
+pub use weights::{Attention, Experts, Ffn, GatedFfn, Layer, Linear, Model};

@@ -1,0 +1,142 @@
+//! How well a model predicts a text.
+//!
+//! The text's tokens are cut into chunks of `context`, each computed from an empty sequence; the first half of a chunk is
+//! context, the predictions of its second half are scored. A rest shorter than a chunk is left out.
+use std::f64::consts::LN_2;
+
+use chalot_tensor::math;
+
+use crate::engine::{Engine, EngineError};
+use crate::sequence::{Sequence, SequenceOptions};
+
+/// How a text is scored.
+#[derive(Clone, Copy, Default)]
+pub struct PerplexityOptions<'a> {
+    /// Tokens of a chunk. `None`: 512, or the model's context where that is shorter.
+    pub context: Option<usize>,
+    /// Replaces the first token of every chunk (which is never scored): for models that saw BOS before every text.
+    pub bos: Option<u32>,
+    /// Bytes of text that a token stands for; needed for [`Perplexity::bits_per_byte`].
+    pub bytes_of: Option<&'a dyn Fn(u32) -> usize>,
+    /// Told after every chunk: tokens done, tokens in all, the score so far.
+    pub progress: Option<&'a dyn Fn(usize, usize, &Perplexity)>,
+    /// How the cache is kept; its `context` is ignored.
+    pub sequence: SequenceOptions,
+}
+
+/// The score of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Perplexity {
+    /// Tokens whose prediction was scored.
+    pub tokens: usize,
+    /// Sum of their negative log-likelihoods, in nats.
+    pub nll: f64,
+    /// Bytes of text they stand for, where [`PerplexityOptions::bytes_of`] told.
+    pub bytes: Option<usize>,
+}
+
+impl Perplexity {
+    /// Nats per token.
+    pub fn mean_nll(&self) -> f64 {
+        self.nll / self.tokens as f64
+    }
+
+    /// exp(nats per token).
+    pub fn perplexity(&self) -> f64 {
+        self.mean_nll().exp()
+    }
+
+    /// Bits per byte of text: comparable between models with different vocabularies.
+    pub fn bits_per_byte(&self) -> Option<f64> {
+        self.bytes.filter(|&bytes| bytes > 0).map(|bytes| self.nll / LN_2 / bytes as f64)
+    }
+}
+
+/// Scores `tokens`.
+///
+/// # Errors
+/// [`EngineError::Input`] when there are fewer tokens than one chunk, [`EngineError::ContextLength`] when a chunk is longer
+/// than the model's context, [`EngineError::Option`] for a chunk of fewer than 2 tokens.
+pub fn perplexity(
+    engine: &mut Engine,
+    tokens: &[u32],
+    options: &PerplexityOptions<'_>,
+) -> Result<Perplexity, EngineError> {
+    let context = options.context.unwrap_or(engine.model().config.context_length.min(512));
+    if context < 2 {
+        return Err(EngineError::Option { option: "context", found: context.to_string(), expected: "at least 2" });
+    }
+    let mut seq = Sequence::new(engine.model(), SequenceOptions { context: Some(context), ..options.sequence })?;
+    if tokens.len() < context {
+        let what = "the text's tokens (perplexity needs at least one context of them)";
+        return Err(EngineError::Input { what, found: tokens.len(), expected: context });
+    }
+    let mut score = Perplexity { bytes: options.bytes_of.map(|_| 0), ..Perplexity::default() };
+    let mut chunk = vec![0; context];
+    let scored = tokens.len() / context * context;
+    for (number, source) in tokens.chunks_exact(context).enumerate() {
+        chunk.copy_from_slice(source);
+        if let Some(bos) = options.bos {
+            chunk[0] = bos;
+        }
+        score_chunk(engine, &mut seq, &chunk, options, &mut score)?;
+        if let Some(progress) = options.progress {
+            progress((number + 1) * context, scored, &score);
+        }
+    }
+    Ok(score)
+}
+
+fn score_chunk(
+    engine: &mut Engine,
+    seq: &mut Sequence,
+    chunk: &[u32],
+    options: &PerplexityOptions<'_>,
+    score: &mut Perplexity,
+) -> Result<(), EngineError> {
+    seq.truncate(0);
+    let first = chunk.len() / 2;
+    // The token before the first scored one predicts it; the last token predicts nothing that is scored.
+    let (context, scored) = chunk[..chunk.len() - 1].split_at(first - 1);
+    if !context.is_empty() {
+        engine.prefill(seq, context)?;
+    }
+    engine.forward_all(seq, scored, &mut |index, logits| {
+        let target = chunk[first + index];
+        score.tokens += 1;
+        score.nll += negative_log_likelihood(logits, target);
+        if let (Some(bytes), Some(bytes_of)) = (&mut score.bytes, options.bytes_of) {
+            *bytes += bytes_of(target);
+        }
+    })
+}
+
+/// -ln softmax(logits)[target], in nats. The sum runs over the vocabulary by id, in f64.
+fn negative_log_likelihood(logits: &[f32], target: u32) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(math::exp(logit - max))).sum();
+    sum.ln() + f64::from(max) - f64::from(logits[target as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn likelihoods_are_those_of_the_soft_max() {
+        // softmax(0, ln 3) = (1/4, 3/4).
+        let logits = [0.0, 3f32.ln()];
+        assert!((negative_log_likelihood(&logits, 0) - 4f64.ln()).abs() < 1e-6);
+        assert!((negative_log_likelihood(&logits, 1) - (4.0f64 / 3.0).ln()).abs() < 1e-6);
+        // Far from zero nothing overflows.
+        assert!((negative_log_likelihood(&[1000.0, 1000.0], 1) - LN_2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn units() {
+        let score = Perplexity { tokens: 4, nll: 4.0 * LN_2, bytes: Some(8) };
+        assert!((score.perplexity() - 2.0).abs() < 1e-12);
+        assert!((score.bits_per_byte().unwrap() - 0.5).abs() < 1e-12);
+        assert_eq!(Perplexity { bytes: None, ..score }.bits_per_byte(), None);
+    }
+}

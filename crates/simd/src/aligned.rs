@@ -1,0 +1,195 @@
+//! A vector whose elements start at a cache line.
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
+
+use bytemuck::Pod;
+use bytes::Bytes;
+
+/// A vector of plain numbers, aligned to 64 bytes and zeroed when it grows.
+///
+/// An aligned 512-bit load never crosses a cache line; an unaligned one costs two.
+///
+/// ```
+/// use chalot_simd::AlignedVec;
+///
+/// let mut x = AlignedVec::<f32>::zeroed(3);
+/// x[1] = 2.0;
+/// assert_eq!(*x, [0.0, 2.0, 0.0]);
+/// assert_eq!(x.as_ptr().addr() % AlignedVec::<f32>::ALIGN, 0);
+/// ```
+pub struct AlignedVec<T> {
+    /// The elements' bytes, preceded by what it takes to reach an aligned address. Plain bytes, because only
+    /// for small alignments does the allocator hand out untouched zero pages: asking it for 64-byte alignment
+    /// writes every byte (and packing a model's weights would touch all memory twice, on one thread).
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+    element: PhantomData<T>,
+}
+
+impl<T> AlignedVec<T> {
+    /// The alignment in bytes: a cache line, and the widest vector register.
+    pub const ALIGN: usize = 64;
+}
+
+impl<T: Pod> AlignedVec<T> {
+    /// An empty vector; allocates nothing.
+    pub const fn new() -> Self {
+        const { assert!(align_of::<T>() <= Self::ALIGN) };
+        Self { memory: Vec::new(), start: 0, len: 0, element: PhantomData }
+    }
+
+    /// `len` zeros. Large ones come straight from the system, untouched until used.
+    ///
+    /// # Panics
+    /// When `len` elements exceed the address space, or memory runs out, like [`Vec`].
+    pub fn zeroed(len: usize) -> Self {
+        if len == 0 {
+            return Self::new();
+        }
+        let Some(bytes) = len.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(Self::ALIGN))
+        else {
+            panic!("{len} elements of {} bytes exceed the address space", size_of::<T>());
+        };
+        let memory = vec![0; bytes];
+        let start = memory.as_ptr().addr().wrapping_neg() % Self::ALIGN;
+        Self { memory, start, len, element: PhantomData }
+    }
+
+    /// Makes the length `len` and every element zero, keeping the memory when it suffices.
+    pub fn resize_zeroed(&mut self, len: usize) {
+        if len > self.capacity() {
+            *self = Self::zeroed(len);
+        } else {
+            self.len = len;
+            self.fill(T::zeroed());
+        }
+    }
+
+    /// Makes the length `len`; elements hold zero or what they held before. For buffers that are
+    /// overwritten whole: nothing is cleared while the memory suffices.
+    pub fn resize_dirty(&mut self, len: usize) {
+        if len > self.capacity() {
+            // Fresh zeroed memory is cheaper than copying what is about to be overwritten.
+            *self = Self::zeroed(len);
+        }
+        self.len = len;
+    }
+
+    /// How many elements fit without new memory.
+    pub fn capacity(&self) -> usize {
+        (self.memory.len() - self.start) / size_of::<T>().max(1)
+    }
+
+    /// The elements' memory as a cheaply cloned, shared byte buffer (64-byte aligned still).
+    pub fn into_bytes(self) -> Bytes
+    where
+        T: Send,
+    {
+        if self.len == 0 { Bytes::new() } else { Bytes::from_owner(self) }
+    }
+}
+
+impl<T: Pod> Clone for AlignedVec<T> {
+    fn clone(&self) -> Self {
+        Self::from(&**self)
+    }
+}
+
+impl<T: Pod> Default for AlignedVec<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Pod> Deref for AlignedVec<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        if self.len == 0 {
+            return &[]; // an unallocated Vec<u8> points at no aligned address
+        }
+        bytemuck::cast_slice(&self.memory[self.start..][..self.len * size_of::<T>()])
+    }
+}
+
+impl<T: Pod> DerefMut for AlignedVec<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        if self.len == 0 {
+            return &mut [];
+        }
+        bytemuck::cast_slice_mut(&mut self.memory[self.start..][..self.len * size_of::<T>()])
+    }
+}
+
+impl<T: Pod> AsRef<[u8]> for AlignedVec<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+}
+
+impl<T: Pod> From<&[T]> for AlignedVec<T> {
+    fn from(elements: &[T]) -> Self {
+        let mut vec = Self::zeroed(elements.len());
+        vec.copy_from_slice(elements);
+        vec
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for AlignedVec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: Pod + PartialEq> PartialEq for AlignedVec<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_and_zeroed_at_every_length() {
+        for len in 0..200 {
+            let vec = AlignedVec::<u16>::zeroed(len);
+            assert_eq!(vec.len(), len);
+            assert!(vec.iter().all(|&x| x == 0));
+            assert!(len == 0 || vec.as_ptr().addr().is_multiple_of(64));
+            let bytes = vec.into_bytes();
+            assert_eq!(bytes.len(), 2 * len);
+            assert!(len == 0 || bytes.as_ptr().addr().is_multiple_of(64));
+        }
+    }
+
+    #[test]
+    fn resizing_clears_or_keeps() {
+        let mut vec = AlignedVec::from(&[1.0_f32, 2.0, 3.0][..]);
+        vec.resize_dirty(2);
+        assert_eq!(*vec, [1.0, 2.0]);
+        vec.resize_zeroed(3);
+        assert_eq!(*vec, [0.0; 3]);
+        vec.resize_dirty(1000);
+        assert_eq!(*vec, [0.0; 1000]);
+    }
+
+    #[test]
+    fn a_clone_is_aligned_and_equal() {
+        let vec = AlignedVec::from(&[7_u32; 33][..]);
+        let clone = vec.clone();
+        assert_eq!(clone, vec);
+        assert!(clone.as_ptr().addr().is_multiple_of(64));
+    }
+
+    #[test]
+    #[should_panic(expected = "exceed the address space")]
+    fn absurd_lengths_panic() {
+        AlignedVec::<f32>::zeroed(usize::MAX / 2);
+    }
+}

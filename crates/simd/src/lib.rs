@@ -1,0 +1,22 @@
+//! Which instructions this CPU has, and buffers aligned for them.
+//!
+//! Kernels are chosen at run time. An [`Isa`] can only be made by detection, so holding one *is* the proof
+//! that its instructions exist: a kernel that takes an `Isa` of kind [`IsaKind::Avx512`] may execute AVX-512
+//! without asking again, and its `unsafe` call names the token as its reason.
+//!
+//! ```
+//! use chalot_simd::{Isa, IsaKind};
+//!
+//! let isa = Isa::best();
+//! assert!(Isa::available().contains(&isa));
+//! assert_eq!(Isa::of(IsaKind::Scalar), Some(Isa::scalar()));
+//! println!("kernels: {isa}, all equal in their results: {:?}", Isa::available());
+//! ```
+
+mod aligned;
+mod cpu;
+mod isa;
+
+pub use aligned::AlignedVec;
+pub use cpu::{cpu_features, cpu_name};
+pub use isa::{Isa, IsaKind, UnknownIsa};

@@ -1,0 +1,272 @@
+//! The input of products: tokens as floats, and the 8-bit form that integer weights meet.
+mod kernel;
+pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use chalot_simd::AlignedVec;
+
+use crate::{
+    exec::Exec,
+    linear::lanes::{Quad, Vectors},
+    matrix::{Format, Matrix},
+    out::SharedOut,
+};
+
+/// The most tokens that a kernel takes at once.
+pub(crate) const MAX_TOKENS: usize = 6;
+/// Elements below which a form is made by the calling thread alone: a few microseconds of work.
+const PARALLEL: usize = 32 * 1024;
+
+/// The input of products, `x[m][k]`: m tokens of k features.
+///
+/// Integer weights are multiplied by integer activations. They are made when a product first asks for them, and
+/// kept until the floats change, so that several products of one input (query, key and value; gate and up) share
+/// the work. The rule, for each token or, where weights have scales by group, each group of a token's features
+/// (BitNet b1.58, Ma et al. 2024; Wang et al. 2023, "BitNet", section 2.1):
+///
+/// ```text
+/// s = 127 / max |x|        q = clamp(round(x * s), -128, 127), halves to even        x ~ q * (1 / s)
+/// ```
+///
+/// By token, max |x| is taken as at least 1e-5; a group whose maximum is below 1e-30 is zero. NaN becomes -128.
+///
+/// ```
+/// use chalot_simd::Isa;
+/// use chalot_tensor::{Activations, Exec, Format, Matrix, matmul};
+///
+/// let exec = Exec::new(Isa::best(), 1);
+/// let w = Matrix::from_f32(&exec, Format::F32, 1, 2, &[3.0, 4.0])?;
+/// let mut x = Activations::new();
+/// x.set(2, 2).copy_from_slice(&[1.0, 0.0, 0.5, 0.5]);
+/// let mut y = [0.0; 2];
+/// matmul(&exec, &w, &mut x, &mut y)?;
+/// assert_eq!(y, [3.0, 3.5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Activations {
+    m: usize,
+    k: usize,
+    x: AlignedVec<f32>,
+    /// The floats by token tiles, `[tile][k][tokens of the tile]`.
+    tiled: AlignedVec<f32>,
+    tiled_is_fresh: bool,
+    quantized: Vec<Quantized>,
+}
+
+impl Activations {
+    /// No tokens.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Room for `m` tokens of `k` features to be written, `[m][k]`, all of it: it may hold old values.
+    ///
+    /// Memory is kept from call to call, so a steady state allocates nothing.
+    ///
+    /// # Panics
+    /// When `m * k` floats exceed the address space.
+    pub fn set(&mut self, m: usize, k: usize) -> &mut [f32] {
+        let Some(len) = m.checked_mul(k) else { panic!("{m} x {k} activations exceed the address space") };
+        (self.m, self.k) = (m, k);
+        self.tiled_is_fresh = false;
+        self.quantized.iter_mut().for_each(|form| form.is_fresh = false);
+        self.x.resize_dirty(len);
+        &mut self.x
+    }
+
+    /// The floats, `[m][k]`.
+    pub fn as_f32(&self) -> &[f32] {
+        &self.x
+    }
+
+    /// Tokens.
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Features of a token.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The floats by token tiles: the floats of the tile at token `t` start at `t * k`.
+    pub(crate) fn tiled(&mut self, exec: &Exec) -> &[f32] {
+        if self.m <= 1 {
+            return &self.x;
+        }
+        if !self.tiled_is_fresh {
+            self.tiled.resize_dirty(self.x.len());
+            let out = SharedOut::new(&mut self.tiled);
+            let (x, k) = (&self.x, self.k);
+            for_tiles(exec, self.m, k, &|tokens| {
+                // SAFETY: token tiles are disjoint, and each is made by one task.
+                let out = unsafe { out.part(tokens.start * k, tokens.len() * k) };
+                for (t, row) in x[tokens.start * k..tokens.end * k].chunks_exact(k).enumerate() {
+                    for (column, &x) in out.chunks_exact_mut(tokens.len()).zip(row) {
+                        column[t] = x;
+                    }
+                }
+            });
+            self.tiled_is_fresh = true;
+        }
+        &self.tiled
+    }
+
+    /// The integer form for the weights `w`, which are of an integer format and have `k` columns.
+    pub(crate) fn quantized(&mut self, exec: &Exec, w: &Matrix) -> &Quantized {
+        let shape = Segments::of(w);
+        let form = |form: &Quantized| form.is_fresh && form.segments == shape;
+        let index = match self.quantized.iter().position(form) {
+            Some(index) => index,
+            None => {
+                // Reuse the memory of a form that is out of date, best of one of the same shape.
+                let stale = |form: &Quantized| !form.is_fresh;
+                let index = self
+                    .quantized
+                    .iter()
+                    .position(|form| stale(form) && form.segments == shape)
+                    .or_else(|| self.quantized.iter().position(stale))
+                    .unwrap_or_else(|| {
+                        self.quantized.push(Quantized::default());
+                        self.quantized.len() - 1
+                    });
+                self.quantized[index].make(exec, shape, &self.x, self.m);
+                index
+            }
+        };
+        &self.quantized[index]
+    }
+}
+
+/// How the features of a token are cut into segments that share a scale.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segments {
+    /// Features.
+    pub k: usize,
+    /// Whether the segment is the whole token (and the rule that of a token).
+    pub by_token: bool,
+    /// Features of a segment; the last may have fewer.
+    pub cols: usize,
+    /// Quads that a segment takes: its features, filled up with zeros to whole blocks of the weights.
+    pub quads: usize,
+}
+
+impl Segments {
+    fn of(w: &Matrix) -> Self {
+        let k = w.cols();
+        match w.format().group() {
+            // A multiple of 20 is whole blocks in every coding (1, 2, 4 or 5 quads): one form serves them all.
+            None => Self { k, by_token: true, cols: k, quads: k.div_ceil(4).next_multiple_of(20) },
+            Some(cols) => {
+                let quads = if matches!(w.format(), Format::Trit5(_)) { (cols / 4).next_multiple_of(5) } else { cols / 4 };
+                Self { k, by_token: false, cols, quads }
+            }
+        }
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.k.div_ceil(self.cols)
+    }
+}
+
+/// Tokens as 8-bit integers, by token tiles.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quantized {
+    pub segments: Segments,
+    is_fresh: bool,
+    /// `[tile][segment][quad][tokens of the tile]`
+    quads: AlignedVec<i8>,
+    /// `1 / s`, `[tile][segment][tokens of the tile]`
+    factors: Vec<f32>,
+    /// The sum of a segment's integers, ordered as `factors`.
+    sums: Vec<i32>,
+}
+
+/// One token tile of [`Quantized`].
+#[derive(Copy, Clone)]
+pub(crate) struct QuantizedTile<'a> {
+    /// Quads of a segment.
+    pub segment_quads: usize,
+    /// `[segment][quad][tokens]`
+    pub quads: &'a [Quad],
+    /// `[segment][tokens]`
+    pub factors: &'a [f32],
+    /// `[segment][tokens]`
+    pub sums: &'a [i32],
+}
+
+/// Where a tile's numbers go.
+struct QuantizedTileMut<'a> {
+    quads: &'a mut [Quad],
+    factors: &'a mut [f32],
+    sums: &'a mut [i32],
+}
+
+impl Quantized {
+    /// The tile of these tokens, which is one of [`token_tiles`].
+    pub fn tile(&self, tokens: &Range<usize>) -> QuantizedTile<'_> {
+        let segments = self.segments.count();
+        let quads: &[Quad] = bytemuck::cast_slice(&self.quads);
+        let of = |n: usize| tokens.start * n..tokens.end * n;
+        QuantizedTile {
+            segment_quads: self.segments.quads,
+            quads: &quads[of(segments * self.segments.quads)],
+            factors: &self.factors[of(segments)],
+            sums: &self.sums[of(segments)],
+        }
+    }
+
+    fn make(&mut self, exec: &Exec, segments: Segments, x: &[f32], m: usize) {
+        let count = segments.count();
+        let token_quads = count * segments.quads;
+        self.segments = segments;
+        self.is_fresh = true;
+        self.quads.resize_dirty(m * token_quads * size_of::<Quad>());
+        self.factors.resize(m * count, 0.0);
+        self.sums.resize(m * count, 0);
+        let quads = SharedOut::new(bytemuck::cast_slice_mut::<i8, Quad>(&mut self.quads));
+        let factors = SharedOut::new(&mut self.factors);
+        let sums = SharedOut::new(&mut self.sums);
+        for_tiles(exec, m, segments.k, &|tokens| {
+            let x = &x[tokens.start * segments.k..tokens.end * segments.k];
+            let (start, len) = (tokens.start, tokens.len());
+            // SAFETY: token tiles are disjoint, and each is made by one task.
+            let out = unsafe {
+                QuantizedTileMut {
+                    quads: quads.part(start * token_quads, len * token_quads),
+                    factors: factors.part(start * count, len * count),
+                    sums: sums.part(start * count, len * count),
+                }
+            };
+            match Vectors::of(exec.isa) {
+                Some(vectors) => vectors.run(kernel::QuantizeTile { segments, tokens: len, x, out }),
+                None => reference::quantize_tile(segments, x, out),
+            }
+        });
+    }
+}
+
+/// Cuts `m` tokens into the fewest tiles of at most [`MAX_TOKENS`], as equal as can be.
+pub(crate) fn token_tiles(m: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+    let tiles = m.div_ceil(MAX_TOKENS);
+    (0..tiles).map(move |tile| m * tile / tiles..m * (tile + 1) / tiles)
+}
+
+/// Calls `f` for each token tile, on all threads when there is enough to do.
+fn for_tiles(exec: &Exec, m: usize, k: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+    let tiles = token_tiles(m);
+    let count = tiles.len();
+    if m * k < PARALLEL {
+        return tiles.for_each(f);
+    }
+    let tasks = (m * k / (PARALLEL / 2)).min(count);
+    exec.pool.run(tasks, &|task| {
+        let tiles = tiles.clone();
+        tiles.skip(count * task / tasks).take(count * (task + 1) / tasks - count * task / tasks).for_each(f);
+    });
+}

@@ -1,0 +1,89 @@
+use chalot_simd::Isa;
+
+use super::*;
+use crate::{
+    matrix::MatrixSpec,
+    testing::{Random, formats, random_matrix},
+};
+
+#[test]
+fn tiles_are_equal_and_complete() {
+    for m in 0..200 {
+        let tiles: Vec<_> = token_tiles(m).collect();
+        assert_eq!(tiles.len(), m.div_ceil(MAX_TOKENS));
+        assert_eq!(tiles.iter().map(|tile| tile.len()).sum::<usize>(), m);
+        let next = tiles.iter().skip(1).chain([&(m..m)]).map(|tile| tile.start).collect::<Vec<_>>();
+        assert!(tiles.iter().zip(next).all(|(tile, next)| tile.end == next));
+        let (min, max) = (tiles.iter().map(Range::len).min(), tiles.iter().map(Range::len).max());
+        assert!(max.unwrap_or(0) <= MAX_TOKENS && max.unwrap_or(0) - min.unwrap_or(0) <= 1);
+    }
+}
+
+/// Bit for bit, padding included.
+#[test]
+fn kernels_equal_the_reference() {
+    let mut random = Random(1);
+    for format in formats() {
+        if format.scale_by().is_none() {
+            continue;
+        }
+        for round in 0..30 {
+            let (m, k) = (1 + random.below(20) as usize, 1 + random.below(700) as usize);
+            let w = random_matrix(&mut random, format, 1, k);
+            let mut made = Isa::available().into_iter().map(|isa| {
+                let exec = Exec::new(isa, 1 + round % 2);
+                let mut x = Activations::new();
+                // Of another shape first, so that memory is dirty.
+                x.set(3, k).fill(1.0);
+                x.quantized(&exec, &w);
+                let mut random = Random(round as u64 + 1);
+                for x in x.set(m, k) {
+                    *x = match random.below(50) {
+                        0 => f32::NAN,
+                        1 => 1e-33,
+                        _ => random.float() * (1 << random.below(20)) as f32,
+                    };
+                }
+                x.quantized(&exec, &w).clone()
+            });
+            let reference = made.next().unwrap();
+            for form in made {
+                assert_eq!(*form.quads, *reference.quads);
+                assert_eq!(form.factors, reference.factors);
+                assert_eq!(form.sums, reference.sums);
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_by_hand() {
+    let mut q = [0; 6];
+    // s = 1: halves go to even.
+    let x = [127.0, 0.5, 1.5, -2.5, -126.5, f32::NAN];
+    assert_eq!(reference::quantize_segment(true, &x, &mut q), (1.0, 127 + 0 + 2 - 2 - 126 - 128));
+    assert_eq!(q, [127, 0, 2, -2, -126, -128]);
+    // All but zero: the least maximum of a token, none of a group.
+    assert_eq!(reference::quantize_segment(true, &[1e-6], &mut q[..1]), (1.0 / (127.0 / 1e-5), 13));
+    assert_eq!(reference::quantize_segment(false, &[1e-6], &mut q[..1]), (1.0 / (127.0 / 1e-6), 127));
+    assert_eq!(reference::quantize_segment(false, &[1e-31], &mut q[..1]), (0.0, 0));
+    assert_eq!(reference::quantize_segment(false, &[0.0, -0.0], &mut q[..2]), (0.0, 0));
+}
+
+#[test]
+fn one_form_serves_all_weights_by_token() {
+    let exec = Exec::new(Isa::best(), 1);
+    let mut random = Random(2);
+    let mut x = Activations::new();
+    x.set(2, 100).fill(0.5);
+    for format in ["trit2/tensor", "trit5/row", "int8/row", "int8/32", "int4/32", "int4m/32", "trit2/64"] {
+        let spec: MatrixSpec = format!("{format} 16x100").parse().unwrap();
+        x.quantized(&exec, &random_matrix(&mut random, spec.format, 16, 100));
+    }
+    assert_eq!(x.quantized.len(), 3); // by token, by 32, by 64
+    x.set(1, 100).fill(0.25);
+    for format in ["trit2/128", "int8/row"] {
+        x.quantized(&exec, &random_matrix(&mut random, format.parse().unwrap(), 16, 100));
+    }
+    assert_eq!(x.quantized.len(), 3); // memory is reused
+}

@@ -1,0 +1,199 @@
+//! Keys and values of 64 tokens, as the kernels read them.
+use bytemuck::Pod;
+use chalot_simd::AlignedVec;
+use half::f16;
+use serde::{Deserialize, Serialize};
+
+use super::tile::Element;
+use crate::{
+    exec::{Exec, ShapeError},
+    math::lanes::{Kernel, LANES, Lanes, dispatch},
+};
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KvType {
+    /// As computed.
+    F32,
+    /// Rounded to half precision, to nearest even; beyond ±65,520 becomes infinite, a NaN stays a NaN.
+    F16,
+}
+
+/// Keys and values of up to 64 consecutive tokens of one layer, all key-value heads.
+///
+/// Block b of a sequence holds the positions `64·b ..`. Slots not yet written may hold anything (a recycled
+/// block its old contents): no query sees them.
+#[derive(Clone, Debug)]
+pub struct KvBlock {
+    kv_heads: usize,
+    head_dim: usize,
+    storage: Storage,
+}
+
+/// The numbers, by type.
+#[derive(Clone, Debug)]
+pub(super) enum Storage {
+    F32(Planes<f32>),
+    F16(Planes<f16>),
+}
+
+/// Keys lie transposed, so that 64 scores are four vectors; values lie as rows, padded to whole vectors.
+#[derive(Clone, Debug)]
+pub(super) struct Planes<T: Pod> {
+    /// `[kv_heads][head_dim][64]`, in vectors.
+    keys: AlignedVec<[T; LANES]>,
+    /// `[kv_heads][64][head_dim, rounded up to 16]`, in vectors.
+    values: AlignedVec<[T; LANES]>,
+}
+
+/// Vectors across the 64 tokens of a block.
+pub(super) const TOKEN_VECTORS: usize = KvBlock::TOKENS / LANES;
+
+impl<T: Pod> Planes<T> {
+    fn zeroed(kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            keys: AlignedVec::zeroed(kv_heads * head_dim * TOKEN_VECTORS),
+            values: AlignedVec::zeroed(kv_heads * KvBlock::TOKENS * head_dim.div_ceil(LANES)),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.keys) + size_of_val(&*self.values)
+    }
+
+    /// The keys of a head, `[head_dim][64]`, and its values, `[64][head_dim, rounded up]`.
+    #[inline(always)]
+    pub(super) fn head(&self, head: usize, head_dim: usize) -> (&[[T; LANES]], &[[T; LANES]]) {
+        let keys = head_dim * TOKEN_VECTORS;
+        let values = KvBlock::TOKENS * head_dim.div_ceil(LANES);
+        (&self.keys[head * keys..][..keys], &self.values[head * values..][..values])
+    }
+}
+
+impl KvBlock {
+    /// Tokens of a block.
+    pub const TOKENS: usize = 64;
+
+    /// An empty block.
+    pub fn new(ty: KvType, kv_heads: usize, head_dim: usize) -> Self {
+        let storage = match ty {
+            KvType::F32 => Storage::F32(Planes::zeroed(kv_heads, head_dim)),
+            KvType::F16 => Storage::F16(Planes::zeroed(kv_heads, head_dim)),
+        };
+        Self { kv_heads, head_dim, storage }
+    }
+
+    /// The type of the stored numbers.
+    pub fn kv_type(&self) -> KvType {
+        match self.storage {
+            Storage::F32(_) => KvType::F32,
+            Storage::F16(_) => KvType::F16,
+        }
+    }
+
+    /// Key-value heads.
+    pub fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    /// Numbers of a key or value.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        match &self.storage {
+            Storage::F32(planes) => planes.bytes(),
+            Storage::F16(planes) => planes.bytes(),
+        }
+    }
+
+    /// Writes the keys and values of one or more consecutive tokens, `[tokens][kv_heads][head_dim]` each, into
+    /// the slots from `slot` on; the slot of position p is `p % 64`.
+    ///
+    /// # Errors
+    /// If `k` and `v` differ in length, are not whole tokens, or do not fit into the slots.
+    pub fn write(&mut self, exec: &Exec, slot: usize, k: &[f32], v: &[f32]) -> Result<(), ShapeError> {
+        let token = self.kv_heads * self.head_dim;
+        let tokens = k.len().checked_div(token).unwrap_or(0);
+        ShapeError::check("kv write", "k", tokens * token, k.len())?;
+        ShapeError::check("kv write", "v", k.len(), v.len())?;
+        let end = slot.saturating_add(tokens);
+        if end > Self::TOKENS {
+            return Err(ShapeError { op: "kv write", what: "the block", expected: end, found: Self::TOKENS });
+        }
+        let rows = Rows { k, v, tokens, token_stride: token, head_stride: self.head_dim };
+        self.write_rows(exec, slot, rows);
+        Ok(())
+    }
+
+    /// Writes `rows`; slots and slices fit.
+    pub(super) fn write_rows(&mut self, exec: &Exec, slot: usize, rows: Rows<'_>) {
+        let (kv_heads, head_dim) = (self.kv_heads, self.head_dim);
+        match &mut self.storage {
+            Storage::F32(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
+            Storage::F16(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+}
+
+impl AsRef<KvBlock> for KvBlock {
+    fn as_ref(&self) -> &KvBlock {
+        self
+    }
+}
+
+/// Keys and values of consecutive tokens, somewhere in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub tokens: usize,
+    pub token_stride: usize,
+    pub head_stride: usize,
+}
+
+/// Keys to columns, values to rows.
+struct Write<'a, E: Element> {
+    planes: &'a mut Planes<E>,
+    kv_heads: usize,
+    head_dim: usize,
+    slot: usize,
+    rows: Rows<'a>,
+}
+
+impl<E: Element> Kernel for Write<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let vectors = self.head_dim.div_ceil(LANES);
+        for head in 0..self.kv_heads {
+            let columns = self.planes.keys.as_flattened_mut();
+            let columns = &mut columns[head * self.head_dim * KvBlock::TOKENS..];
+            let values = &mut self.planes.values[head * KvBlock::TOKENS * vectors..];
+            for token in 0..self.rows.tokens {
+                let at = token * self.rows.token_stride + head * self.rows.head_stride;
+                let (k, v) = (&self.rows.k[at..][..self.head_dim], &self.rows.v[at..][..self.head_dim]);
+                let slot = self.slot + token;
+                for (chunk, k) in k.chunks(LANES).enumerate() {
+                    let mut stored = [E::zeroed(); LANES];
+                    E::store(l, l.load_or(k, 0.0), &mut stored);
+                    for (d, x) in stored.iter().take(k.len()).enumerate() {
+                        columns[(chunk * LANES + d) * KvBlock::TOKENS + slot] = *x;
+                    }
+                }
+                for (to, v) in values[slot * vectors..][..vectors].iter_mut().zip(v.chunks(LANES)) {
+                    E::store(l, l.load_or(v, 0.0), to);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One call of attention: its checks, and its work cut into jobs for the threads.
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    AttentionParams, AttentionScratch, KvBlock,
+    job::{Job, Merge, OneChunk, Whole},
+    state::{Size, Workspace},
+};
+use crate::{
+    exec::{Exec, ShapeError},
+    math::lanes::dispatch,
+    out::SharedOut,
+};
+
+/// Positions of a chunk: the unit of online softmax.
+pub(super) const CHUNK: usize = 1024;
+
+/// Rows (a query token of one head each) that a job aims at: enough to pay for a tile of keys fetched from
+/// the outer caches, few enough that their scores stay in the inner one.
+const JOB_ROWS: usize = 48;
+
+/// With fewer jobs per thread than this, the key chunks become jobs of their own.
+const JOBS_PER_THREAD: usize = 4;
+
+/// Where the numbers of a head of a token lie in `q` and `out`.
+#[derive(Clone, Copy)]
+pub(super) struct Strides {
+    pub token: usize,
+    pub head: usize,
+}
+
+/// The arguments of a call.
+pub(super) struct Call<'a> {
+    pub params: &'a AttentionParams,
+    pub blocks: &'a (dyn Fn(usize) -> &'a KvBlock + Sync),
+    pub block_count: usize,
+    pub q: &'a [f32],
+    pub strides: Strides,
+    pub tokens: usize,
+    pub first_position: usize,
+    /// Keys that exist.
+    pub keys: usize,
+    pub causal: bool,
+}
+
+impl Call<'_> {
+    /// Query heads per key-value head.
+    pub(super) fn group(&self) -> usize {
+        self.params.heads / self.params.kv_heads
+    }
+
+    /// The positions of the keys that the query of `token` (0 is the call's first) sees.
+    #[inline(always)]
+    pub(super) fn visible(&self, token: usize) -> Range<usize> {
+        let end = if self.causal { self.first_position + token + 1 } else { self.keys };
+        let start = match self.params.window {
+            Some(window) => (self.first_position + token + 1).saturating_sub(window),
+            None => 0,
+        };
+        start.min(end)..end
+    }
+
+    /// The chunks that any of `tokens` sees.
+    pub(super) fn chunks(&self, tokens: &Range<usize>) -> Range<usize> {
+        let (first, last) = (self.visible(tokens.start), self.visible(tokens.end - 1));
+        first.start / CHUNK..last.end.div_ceil(CHUNK)
+    }
+
+    fn check(&self) -> Result<(), ShapeError> {
+        const OP: &str = "attention";
+        let AttentionParams { heads, kv_heads, head_dim, window, .. } = *self.params;
+        if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(ShapeError { op: OP, what: "the query heads", expected: kv_heads, found: heads });
+        }
+        if head_dim == 0 || window == Some(0) {
+            let what = if head_dim == 0 { "a head" } else { "the window" };
+            return Err(ShapeError { op: OP, what, expected: 1, found: 0 });
+        }
+        let blocks = self.keys.div_ceil(KvBlock::TOKENS);
+        if self.block_count < blocks {
+            return Err(ShapeError { op: OP, what: "blocks", expected: blocks, found: self.block_count });
+        }
+        let first = if self.tokens == 0 { 0 } else { self.visible(0).start / KvBlock::TOKENS };
+        for block in (first..blocks).map(self.blocks) {
+            ShapeError::check(OP, "a block's kv heads", kv_heads, block.kv_heads())?;
+            ShapeError::check(OP, "a block's keys", head_dim, block.head_dim())?;
+        }
+        Ok(())
+    }
+
+    /// Checks the arguments and computes.
+    pub(super) fn run(
+        &self,
+        exec: &Exec,
+        scratch: &mut AttentionScratch,
+        out: &SharedOut<'_, f32>,
+    ) -> Result<(), ShapeError> {
+        self.check()?;
+        if self.tokens == 0 {
+            return Ok(());
+        }
+        let threads = exec.pool.threads();
+        let tokens_per_job = (JOB_ROWS / self.group()).clamp(1, self.tokens);
+        let tiles = self.tokens.div_ceil(tokens_per_job);
+        let jobs = tiles * self.params.kv_heads;
+        // The last tile sees most: it goes first, so that the threads finish together.
+        let job = |i: usize| {
+            let start = (tiles - 1 - i % tiles) * tokens_per_job;
+            let end = self.tokens.min(start + tokens_per_job);
+            Job { call: self, kv_head: i / tiles, tokens: start..end }
+        };
+        let chunks = self.chunks(&(0..self.tokens));
+        let split = threads > 1 && chunks.len() > 1 && jobs < JOBS_PER_THREAD * threads;
+
+        let size = Size { rows: self.group() * tokens_per_job, head_dim: self.params.head_dim };
+        let tasks = if split { jobs * chunks.len() } else { jobs };
+        let (workspaces, partials) =
+            scratch.prepare(threads.min(tasks), &size, if split { tasks } else { 0 });
+        if !split {
+            each(exec, workspaces, jobs, &|i, workspace| {
+                dispatch(exec.isa, Whole { job: job(i), size, workspace, out });
+            });
+            return Ok(());
+        }
+
+        // Every chunk by itself, then their merging, in order.
+        let shared = SharedOut::new(&mut *partials);
+        each(exec, workspaces, tasks, &|i, workspace| {
+            let (job, chunk) = (job(i / chunks.len()), chunks.start + i % chunks.len());
+            if self.chunks(&job.tokens).contains(&chunk) {
+                // SAFETY: task i alone takes the i-th state.
+                let memory = unsafe { shared.part(i * size.state(), size.state()) };
+                dispatch(exec.isa, OneChunk { job, size, chunk, workspace, memory });
+            }
+        });
+        let partials = &*partials;
+        each(exec, workspaces, jobs, &|i, workspace| {
+            let states = &partials[i * chunks.len() * size.state()..][..chunks.len() * size.state()];
+            let first_chunk = chunks.start;
+            dispatch(exec.isa, Merge { job: job(i), size, first_chunk, states, workspace, out });
+        });
+        Ok(())
+    }
+}
+
+/// `f(i, a workspace)` for every i below `n`, in any order, on as many threads as there are workspaces.
+fn each(
+    exec: &Exec,
+    workspaces: &[Mutex<Workspace>],
+    n: usize,
+    f: &(dyn Fn(usize, &mut Workspace) + Sync),
+) {
+    let next = AtomicUsize::new(0);
+    exec.pool.run(workspaces.len(), &|worker| {
+        // Never contended: task `worker` runs once. A panic of an earlier call left nothing that matters.
+        let mut workspace = workspaces[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= n {
+                break;
+            }
+            f(i, &mut workspace);
+        }
+    });
+}

@@ -1,0 +1,84 @@
+//! The online softmax of one row and one tile.
+use super::{KvBlock, block::TOKEN_VECTORS};
+use crate::{
+    elementwise::soft_cap_lanes,
+    math::{
+        lanes::{LANES, Lanes},
+        vector,
+    },
+};
+
+/// What turns a product of query and key into a score.
+#[derive(Clone, Copy)]
+pub(super) struct Scoring<L: Lanes> {
+    scale: L::V,
+    /// The cap and its inverse.
+    cap: Option<(L::V, L::V)>,
+}
+
+impl<L: Lanes> Scoring<L> {
+    #[inline(always)]
+    pub(super) fn new(l: L, scale: f32, cap: Option<f32>) -> Self {
+        let cap = match cap {
+            Some(cap) => Some((l.splat(cap), l.splat(1.0 / cap))),
+            None => None,
+        };
+        Self { scale: l.splat(scale), cap }
+    }
+
+    #[inline(always)]
+    fn score(&self, l: L, product: L::V) -> L::V {
+        let score = l.mul(product, self.scale);
+        match self.cap {
+            Some((cap, inverse)) => soft_cap_lanes(l, score, cap, inverse),
+            None => score,
+        }
+    }
+}
+
+/// The index of each lane.
+const INDEX: [[f32; LANES]; TOKEN_VECTORS] = {
+    let mut index = [[0.0; LANES]; TOKEN_VECTORS];
+    let mut i = 0;
+    while i < KvBlock::TOKENS {
+        index[i / LANES][i % LANES] = i as f32;
+        i += 1;
+    }
+    index
+};
+
+/// Turns the products of a row, in `row`, into `exp(score - m)`, of which those outside `visible` are 0.
+/// Returns m, the largest of `max` and the visible scores, and the sum.
+#[inline(always)]
+pub(super) fn softmax_row<L: Lanes>(
+    l: L,
+    scoring: &Scoring<L>,
+    row: &mut [[f32; LANES]; TOKEN_VECTORS],
+    visible: (usize, usize),
+    max: f32,
+) -> (f32, f32) {
+    let mut scores = [l.splat(0.0); TOKEN_VECTORS];
+    for i in 0..TOKEN_VECTORS {
+        scores[i] = scoring.score(l, l.load(&row[i]));
+    }
+    if visible != (0, KvBlock::TOKENS) {
+        let (from, to) = (l.splat(visible.0 as f32), l.splat(visible.1 as f32));
+        let masked = l.splat(f32::NEG_INFINITY);
+        for i in 0..TOKEN_VECTORS {
+            let index = l.load(&INDEX[i]);
+            scores[i] = l.select(l.lt(index, from), masked, scores[i]);
+            scores[i] = l.select(l.lt(index, to), scores[i], masked);
+        }
+    }
+    let largest = l.maximum(l.max(l.max(scores[0], scores[1]), l.max(scores[2], scores[3])));
+    let max = if largest > max { largest } else { max };
+    let m = l.splat(max);
+    let mut sum = l.splat(0.0);
+    for i in 0..TOKEN_VECTORS {
+        // A masked score is -inf, and exp(-inf) is exactly 0.
+        let p = vector::exp(l, l.sub(scores[i], m));
+        l.store(p, &mut row[i]);
+        sum = l.add(sum, p);
+    }
+    (max, l.sum(sum))
+}

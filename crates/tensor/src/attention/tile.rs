@@ -1,0 +1,179 @@
+//! The product that both halves of attention are made of: c += a · b, a few rows of c by a few vectors of
+//! columns, all held in registers.
+//!
+//! For scores, a is the queries and b the transposed keys; for outputs, a is the probabilities and b the values.
+//! Each element of c is one chain of fused multiply-adds, k ascending, whatever the shape of the register tile.
+use std::ops::Range;
+
+use bytemuck::Pod;
+use half::f16;
+
+use crate::math::lanes::{Kernel, LANES, Lanes};
+
+/// A stored number that widens to `f32`.
+pub(super) trait Element: Pod + Send + Sync {
+    fn load<L: Lanes>(l: L, x: &[Self; LANES]) -> L::V;
+    fn store<L: Lanes>(l: L, v: L::V, x: &mut [Self; LANES]);
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, x: &[f32; LANES]) -> L::V {
+        l.load(x)
+    }
+    #[inline(always)]
+    fn store<L: Lanes>(l: L, v: L::V, x: &mut [f32; LANES]) {
+        l.store(v, x);
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, x: &[f16; LANES]) -> L::V {
+        l.load_f16(x)
+    }
+    #[inline(always)]
+    fn store<L: Lanes>(l: L, v: L::V, x: &mut [f16; LANES]) {
+        l.store_f16(v, x);
+    }
+}
+
+/// Rows of the largest register tile: 6 rows x 4 vectors fill AVX-512's 32 registers (24 sums, 4 of b, one
+/// broadcast), 6 rows x 1 vector AVX2's 16.
+pub(super) const ROWS: usize = 6;
+
+/// What a sum starts from.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// Zero.
+    Zero,
+    /// The contents of row r of c times `factor[r]`.
+    Scaled(&'a [f32]),
+}
+
+/// `c[r][cols] = start + sum over k of a[r][k] · b[k][cols]`, for `rows` rows.
+pub(super) struct Product<'a, E> {
+    /// `[rows][a_stride]`.
+    pub a: &'a [f32],
+    pub a_stride: usize,
+    /// The terms of the sums.
+    pub k: Range<usize>,
+    /// `[k.end][b_stride]`, in vectors.
+    pub b: &'a [[E; LANES]],
+    pub b_stride: usize,
+    /// `[rows][c_stride]`, in vectors.
+    pub c: &'a mut [[f32; LANES]],
+    pub c_stride: usize,
+    /// The columns, in vectors, the same of b and c.
+    pub cols: Range<usize>,
+    pub rows: usize,
+    pub start: Start<'a>,
+}
+
+/// Whether a register tile of `R` rows by `C` vectors leaves registers for a row of b. A constant, so that
+/// tiles that do not fit are not even compiled.
+struct Fits<L, const R: usize, const C: usize>(L);
+
+impl<L: Lanes, const R: usize, const C: usize> Fits<L, R, C> {
+    const YES: bool = (R + 1) * C <= L::REGISTERS;
+}
+
+impl<E: Element> Kernel for Product<'_, E> {
+    type Output = ();
+    /// Covers the rows and columns with register tiles.
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) {
+        let mut row = 0;
+        while row < self.rows {
+            let left = self.rows - row;
+            row += if Fits::<L, ROWS, 1>::YES && left >= ROWS {
+                self.columns::<L, ROWS>(l, row)
+            } else if Fits::<L, 4, 1>::YES && left >= 4 {
+                self.columns::<L, 4>(l, row)
+            } else if Fits::<L, 2, 1>::YES && left >= 2 {
+                self.columns::<L, 2>(l, row)
+            } else {
+                self.columns::<L, 1>(l, row)
+            };
+        }
+    }
+}
+
+impl<E: Element> Product<'_, E> {
+    #[inline(always)]
+    fn columns<L: Lanes, const R: usize>(&mut self, l: L, row: usize) -> usize {
+        let mut col = self.cols.start;
+        while col < self.cols.end {
+            let left = self.cols.end - col;
+            col += if Fits::<L, R, 4>::YES && left >= 4 {
+                self.tile::<L, R, 4>(l, row, col)
+            } else if Fits::<L, R, 2>::YES && left >= 2 {
+                self.tile::<L, R, 2>(l, row, col)
+            } else {
+                self.tile::<L, R, 1>(l, row, col)
+            };
+        }
+        R
+    }
+
+    #[inline(always)]
+    fn tile<L: Lanes, const R: usize, const C: usize>(&mut self, l: L, row: usize, col: usize) -> usize {
+        let a = std::array::from_fn(|r| &self.a[(row + r) * self.a_stride..][self.k.clone()]);
+        let b = &self.b[self.k.start * self.b_stride + col..];
+        let c = &mut self.c[row * self.c_stride + col..];
+        let start = match self.start {
+            Start::Zero => None,
+            Start::Scaled(factor) => factor[row..].first_chunk::<R>(),
+        };
+        l.call(Tile::<E, R, C> { a, b, b_stride: self.b_stride, c, c_stride: self.c_stride, start });
+        C
+    }
+}
+
+/// One register tile.
+struct Tile<'a, E, const R: usize, const C: usize> {
+    /// As long as the sums.
+    a: [&'a [f32]; R],
+    b: &'a [[E; LANES]],
+    b_stride: usize,
+    c: &'a mut [[f32; LANES]],
+    c_stride: usize,
+    start: Option<&'a [f32; R]>,
+}
+
+impl<E: Element, const R: usize, const C: usize> Kernel for Tile<'_, E, R, C> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let mut sums = [[l.splat(0.0); C]; R];
+        if let Some(factor) = self.start {
+            for r in 0..R {
+                let c = &self.c[r * self.c_stride..][..C];
+                for v in 0..C {
+                    sums[r][v] = l.mul(l.load(&c[v]), l.splat(factor[r]));
+                }
+            }
+        }
+        let terms = self.a[0].len();
+        let a = self.a.map(|a| &a[..terms]);
+        for k in 0..terms {
+            let b = &self.b[k * self.b_stride..][..C];
+            let mut columns = [l.splat(0.0); C];
+            for v in 0..C {
+                columns[v] = E::load(l, &b[v]);
+            }
+            for r in 0..R {
+                let x = l.splat(a[r][k]);
+                for v in 0..C {
+                    sums[r][v] = l.fma(x, columns[v], sums[r][v]);
+                }
+            }
+        }
+        for r in 0..R {
+            let c = &mut self.c[r * self.c_stride..][..C];
+            for v in 0..C {
+                l.store(sums[r][v], &mut c[v]);
+            }
+        }
+    }
+}

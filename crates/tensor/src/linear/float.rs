@@ -1,0 +1,239 @@
+//! Products of float weights. Each output is one chain of fused multiply-adds over k, so the parallelism is over
+//! rows and tokens only.
+use std::{marker::PhantomData, ops::Range};
+
+use super::{
+    lanes::{Kernel, ProductLanes},
+    weights::{Float, V},
+};
+use crate::{
+    activations::{MAX_TOKENS, token_tiles},
+    math::lanes::Lanes,
+    matrix::{Matrix, TILE_ROWS},
+    out::SharedOut,
+};
+
+/// How far ahead of their use weights are asked for, in bytes.
+const PREFETCH: usize = 4096;
+/// Columns of a panel (with four tiles of rows, 20 KiB).
+const COLS: usize = 80;
+/// Token tiles that a panel is used for before it is made anew.
+pub(super) const PANEL_TOKEN_TILES: usize = 16;
+
+/// One product of a float matrix.
+#[derive(Copy, Clone)]
+pub(super) struct FloatProduct<'a, F> {
+    pub w: &'a Matrix,
+    /// By token tiles, `[tile][k][tokens]`.
+    pub x: &'a [f32],
+    pub m: usize,
+    pub y: SharedOut<'a, f32>,
+    pub float: PhantomData<F>,
+}
+
+impl<'a, F> FloatProduct<'a, F> {
+    fn x_tile(&self, tokens: &Range<usize>) -> &'a [f32] {
+        let k = self.w.cols();
+        &self.x[tokens.start * k..tokens.end * k]
+    }
+}
+
+/// Stores one tile of outputs of the tokens from `first` on.
+#[inline(always)]
+fn store<P: ProductLanes, const T: usize>(
+    p: P,
+    y: &SharedOut<'_, f32>,
+    (rows, tile, first): (usize, usize, usize),
+    acc: &[V<P>; T],
+) {
+    let row = tile * TILE_ROWS;
+    for t in 0..T {
+        // SAFETY: a task has its own tiles and token tiles; rows of a tile are stored by its task only.
+        let out = unsafe { y.part((first + t) * rows + row, TILE_ROWS.min(rows - row)) };
+        p.floats().store_some(acc[t], out);
+    }
+}
+
+/// Few tokens: tiles of rows against one token tile, straight from the image.
+struct Direct<'a, F, const T: usize> {
+    product: FloatProduct<'a, F>,
+    tiles: Range<usize>,
+    x: &'a [f32],
+    first_token: usize,
+}
+
+impl<F: Float, const T: usize> Kernel for Direct<'_, F, T> {
+    #[inline(always)]
+    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+        let Self { product, tiles, x, first_token } = self;
+        let f = p.floats();
+        for tile in tiles {
+            let mut acc = [f.splat(0.0); T];
+            for (w, x) in F::tile(product.w, tile).iter().zip(x.as_chunks::<T>().0) {
+                p.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH));
+                let w = F::load(p, w);
+                for t in 0..T {
+                    acc[t] = f.fma(w, f.splat(x[t]), acc[t]);
+                }
+            }
+            store(p, &product.y, (product.w.rows(), tile, first_token), &acc);
+        }
+    }
+}
+
+/// Few tokens: some tiles of rows against all tokens.
+pub(super) struct DirectTask<'a, F> {
+    pub product: FloatProduct<'a, F>,
+    pub tiles: Range<usize>,
+}
+
+impl<F: Float> Kernel for DirectTask<'_, F> {
+    #[inline(always)]
+    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+        let Self { product, tiles } = self;
+        // One tile of rows at a time, so that the second token tile finds its weights in the cache.
+        let step = if product.m <= MAX_TOKENS { tiles.len() } else { 1 };
+        for first in tiles.clone().step_by(step.max(1)) {
+            let tiles = first..tiles.end.min(first + step);
+            for tokens in token_tiles(product.m) {
+                let (x, first_token, tiles) = (product.x_tile(&tokens), tokens.start, tiles.clone());
+                match tokens.len() {
+                    1 => p.call(Direct::<F, 1> { product, tiles, x, first_token }),
+                    2 => p.call(Direct::<F, 2> { product, tiles, x, first_token }),
+                    3 => p.call(Direct::<F, 3> { product, tiles, x, first_token }),
+                    4 => p.call(Direct::<F, 4> { product, tiles, x, first_token }),
+                    5 => p.call(Direct::<F, 5> { product, tiles, x, first_token }),
+                    _ => p.call(Direct::<F, MAX_TOKENS> { product, tiles, x, first_token }),
+                }
+            }
+        }
+    }
+}
+
+/// Many tokens: panels of R tiles of rows against some token tiles.
+pub(super) struct PanelTask<'a, F> {
+    pub product: FloatProduct<'a, F>,
+    /// A multiple of R tiles, except at the end of the matrix.
+    pub tiles: Range<usize>,
+    /// At most [`PANEL_TOKEN_TILES`].
+    pub token_tiles: Range<usize>,
+}
+
+impl<F: Float> Kernel for PanelTask<'_, F> {
+    #[inline(always)]
+    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+        let Self { product, tiles, token_tiles: range } = self;
+        let mut panel = [[[0.0; TILE_ROWS]; R]; COLS];
+        let mut carry = [[[0.0; TILE_ROWS]; R]; MAX_TOKENS * PANEL_TOKEN_TILES];
+        let cols = product.w.cols();
+        for first_tile in tiles.clone().step_by(R) {
+            let tiles = first_tile..tiles.end.min(first_tile + R);
+            for first_col in (0..cols).step_by(COLS) {
+                let piece = first_col..cols.min(first_col + COLS);
+                p.call(Widen { product, tiles: tiles.clone(), cols: piece.clone(), panel: &mut panel });
+                let panel = &panel[..piece.len()];
+                let mut carry = &mut carry[..];
+                for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
+                    let (now, rest) = carry.split_at_mut(tokens.len());
+                    carry = rest;
+                    let x = &product.x_tile(&tokens)[piece.start * tokens.len()..][..piece.len() * tokens.len()];
+                    let tile = Tile {
+                        y: product.y,
+                        rows: product.w.rows(),
+                        tiles: tiles.clone(),
+                        is_first: piece.start == 0,
+                        is_last: piece.end == cols,
+                        panel,
+                        x,
+                        carry: now,
+                        first_token: tokens.start,
+                    };
+                    match tokens.len() {
+                        1 => p.call(Tokens::<R, 1>(tile)),
+                        2 => p.call(Tokens::<R, 2>(tile)),
+                        3 => p.call(Tokens::<R, 3>(tile)),
+                        4 => p.call(Tokens::<R, 4>(tile)),
+                        5 => p.call(Tokens::<R, 5>(tile)),
+                        _ => p.call(Tokens::<R, MAX_TOKENS>(tile)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Some columns of some tiles of rows, as f32.
+struct Widen<'a, F, const R: usize> {
+    product: FloatProduct<'a, F>,
+    /// At most R.
+    tiles: Range<usize>,
+    cols: Range<usize>,
+    /// `[col]`
+    panel: &'a mut [[[f32; TILE_ROWS]; R]; COLS],
+}
+
+impl<F: Float, const R: usize> Kernel for Widen<'_, F, R> {
+    #[inline(always)]
+    fn run<P: ProductLanes, const R_: usize>(self, p: P) {
+        for (r, tile) in self.tiles.enumerate() {
+            let columns = &F::tile(self.product.w, tile)[self.cols.clone()];
+            for (out, column) in self.panel.iter_mut().zip(columns) {
+                p.floats().store(F::load(p, column), &mut out[r]);
+            }
+        }
+    }
+}
+
+/// One piece of columns of R tiles of rows against one tile of tokens.
+struct Tile<'a, const R: usize> {
+    y: SharedOut<'a, f32>,
+    rows: usize,
+    /// At most R; what is computed beyond them is dropped.
+    tiles: Range<usize>,
+    is_first: bool,
+    is_last: bool,
+    panel: &'a [[[f32; TILE_ROWS]; R]],
+    /// `[col][tokens]`
+    x: &'a [f32],
+    /// The outputs so far, `[tokens]`.
+    carry: &'a mut [[[f32; TILE_ROWS]; R]],
+    first_token: usize,
+}
+
+/// A [`Tile`] of T tokens: the register tile.
+struct Tokens<'a, const R: usize, const T: usize>(Tile<'a, R>);
+
+impl<const R: usize, const T: usize> Kernel for Tokens<'_, R, T> {
+    #[inline(always)]
+    fn run<P: ProductLanes, const R_: usize>(self, p: P) {
+        let Tile { y, rows, tiles, is_first, is_last, panel, x, carry, first_token } = self.0;
+        let f = p.floats();
+        let mut acc = [[f.splat(0.0); T]; R];
+        if !is_first {
+            for r in 0..R {
+                for t in 0..T {
+                    acc[r][t] = f.load(&carry[t][r]);
+                }
+            }
+        }
+        for (column, x) in panel.iter().zip(x.as_chunks::<T>().0) {
+            for r in 0..R {
+                let w = f.load(&column[r]);
+                for t in 0..T {
+                    acc[r][t] = f.fma(w, f.splat(x[t]), acc[r][t]);
+                }
+            }
+        }
+        if is_last {
+            for (tile, acc) in tiles.zip(&acc) {
+                store(p, &y, (rows, tile, first_token), acc);
+            }
+        } else {
+            for r in 0..R {
+                for t in 0..T {
+                    f.store(acc[r][t], &mut carry[t][r]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What products need beyond the sixteen floats of [`Lanes`]: sixteen integer sums, and weights as bytes.
+//!
+//! One vector of weights is a *quad*: 16 rows x 4 columns of unsigned codes, 64 bytes. One multiply-add step takes
+//! it against four activations of one token, the same four for all rows, and adds each row's four products to that
+//! row's sum. That is one `vpdpbusd` on AVX-512, two on AVX-VNNI, and a few instructions on AVX2.
+//!
+//! As with [`Lanes`], an implementor is a token that proves its instructions exist, kernels are generic
+//! ([`Kernel::run`], `#[inline(always)]`, no closures over vectors), and `call` compiles one for the instructions.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+
+use chalot_simd::{Isa, IsaKind};
+use half::bf16;
+
+use crate::{
+    math::lanes::Lanes,
+    matrix::{BLOCK, TILE_ROWS},
+};
+
+/// Four activations of one token.
+pub(crate) type Quad = [i8; 4];
+
+/// An algorithm written in [`ProductLanes`], with its arguments as fields.
+pub(crate) trait Kernel {
+    /// Runs it; implementations are `#[inline(always)]`. `R` is how many tiles of rows a register tile of a large
+    /// product takes, so that it fills the register file (six tokens at most, see [`crate::activations`]).
+    fn run<P: ProductLanes, const R: usize>(self, lanes: P);
+}
+
+/// The range of unsigned codes: what tells how many products fit 16 bits where there is no 32-bit dot product.
+pub(crate) trait Range {
+    /// No code is greater.
+    const MAX: u32;
+}
+
+/// Codes of ternary weights: 0, 1, 2; a damaged image may have 3.
+pub(crate) struct Ternary;
+/// Codes of four bits.
+pub(crate) struct Nibble;
+/// Codes of eight bits.
+pub(crate) struct Byte;
+
+impl Range for Ternary {
+    const MAX: u32 = 3;
+}
+impl Range for Nibble {
+    const MAX: u32 = 15;
+}
+impl Range for Byte {
+    const MAX: u32 = 255;
+}
+
+/// A token for the instructions that products are made of.
+pub(crate) trait ProductLanes: Copy + Send + Sync {
+    /// The floats.
+    type Floats: Lanes;
+    /// One vector of weights: 64 bytes.
+    type Codes: Copy;
+    /// Sixteen i32, one a row. Additions wrap.
+    type Sums: Copy;
+    /// Sixteen sums on their way, as the multiply-add of these instructions makes them.
+    type Dots: Copy;
+
+    /// The floats' token.
+    fn floats(self) -> Self::Floats;
+    /// Runs `kernel` in a function compiled for these instructions.
+    fn call<K: Kernel>(self, kernel: K);
+
+    /// 64 bytes.
+    fn load(self, bytes: &[u8; BLOCK]) -> Self::Codes;
+    /// 64 bytes.
+    fn store(self, codes: Self::Codes, bytes: &mut [u8; BLOCK]);
+    /// Asks for the cache line that holds `address`, which need not exist.
+    fn prefetch(self, address: *const u8);
+    /// The four quads of a block of `Trit2`.
+    fn unpack_trit2(self, block: Self::Codes) -> [Self::Codes; 4];
+    /// The five quads of a block of `Trit5`.
+    fn unpack_trit5(self, block: Self::Codes) -> [Self::Codes; 5];
+    /// The two quads of a block of `Int4`.
+    fn unpack_int4(self, block: Self::Codes) -> [Self::Codes; 2];
+
+    /// How many steps on codes of range `R` may be added up before [`ProductLanes::finish`].
+    fn steps<R: Range>(self) -> usize;
+    /// Empty sums.
+    fn no_dots(self) -> Self::Dots;
+    /// One step: to the sum of each row the products of its four codes with the four activations.
+    fn dot<R: Range>(self, dots: Self::Dots, codes: Self::Codes, x: Quad) -> Self::Dots;
+    /// `sums` plus what the steps made.
+    fn finish<R: Range>(self, dots: Self::Dots, sums: Self::Sums) -> Self::Sums;
+
+    /// All lanes `x`.
+    fn splat(self, x: i32) -> Self::Sums;
+    /// `a + b`
+    fn add(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    /// Sixteen i32.
+    fn load_sums(self, x: &[i32; TILE_ROWS]) -> Self::Sums;
+    /// Sixteen i32.
+    fn store_sums(self, sums: Self::Sums, x: &mut [i32; TILE_ROWS]);
+    /// The sum of the lanes.
+    fn total(self, sums: Self::Sums) -> i32;
+    /// To the nearest floats, halves to even.
+    fn to_floats(self, sums: Self::Sums) -> <Self::Floats as Lanes>::V;
+    /// To integers of -128..=127, from integral floats in that range.
+    fn to_ints(self, x: <Self::Floats as Lanes>::V) -> Self::Sums;
+    /// Lanes in -128..=127 as bytes.
+    fn narrow(self, x: Self::Sums) -> [i8; TILE_ROWS];
+    /// Sixteen bfloat16, widened (exact).
+    fn load_bf16(self, x: &[bf16; TILE_ROWS]) -> <Self::Floats as Lanes>::V;
+}
+
+/// The vector instructions of an [`Isa`].
+#[derive(Copy, Clone)]
+pub(crate) enum Vectors {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2Products<false>),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(avx2::Avx2Products<true>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512Products),
+}
+
+impl Vectors {
+    /// `None` where products have no kernels but the reference.
+    pub fn of(isa: Isa) -> Option<Vectors> {
+        match isa.kind() {
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx2 => avx2::Avx2Products::new(isa).map(Vectors::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::AvxVnni => avx2::Avx2Products::new(isa).map(Vectors::AvxVnni),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx512 => avx512::Avx512Products::new(isa).map(Vectors::Avx512),
+            _ => None,
+        }
+    }
+
+    /// Runs `kernel` with these instructions.
+    pub fn run<K: Kernel>(self, kernel: K) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx2(lanes) => lanes.call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::AvxVnni(lanes) => lanes.call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512(lanes) => lanes.call(kernel),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+use bytes::Bytes;
+use chalot_simd::Isa;
+
+use super::*;
+use crate::{
+    matrix::{MatrixSpec, Packing},
+    testing::{Random, bits, formats, random_matrix},
+};
+
+/// The product of `w` with `m` tokens.
+fn product(exec: &Exec, w: &Matrix, x: &[f32]) -> Vec<f32> {
+    let m = x.len() / w.cols();
+    let mut input = Activations::new();
+    input.set(m, w.cols()).copy_from_slice(x);
+    let mut y = vec![f32::NAN; m * w.rows()];
+    matmul(exec, w, &mut input, &mut y).unwrap();
+    y
+}
+
+fn reference(w: &Matrix, x: &[f32]) -> Vec<f32> {
+    product(&Exec::new(Isa::scalar(), 1), w, x)
+}
+
+/// Every vector instruction set of this machine, with one and with three threads.
+fn executors() -> Vec<Exec> {
+    let isas = Isa::available().into_iter().filter(|&isa| isa != Isa::scalar());
+    isas.flat_map(|isa| [Exec::new(isa, 1), Exec::new(isa, 3)]).collect()
+}
+
+fn assert_equal(exec: &Exec, w: &Matrix, x: &[f32], expected: &[f32]) {
+    let found = product(exec, w, x);
+    if bits(&found) != bits(expected) {
+        let at = (0..found.len()).find(|&i| found[i].to_bits() != expected[i].to_bits()).unwrap();
+        let (token, row) = (at / w.rows(), at % w.rows());
+        let m = x.len() / w.cols();
+        panic!(
+            "{} with {m} tokens on {exec:?}: token {token}, row {row}: {} is not {}",
+            w.spec(),
+            found[at],
+            expected[at]
+        );
+    }
+}
+
+#[test]
+fn every_kernel_equals_the_reference() {
+    let executors = executors();
+    let mut random = Random(1);
+    for format in formats() {
+        for _ in 0..24 {
+            let (rows, cols) = (1 + random.below(70) as usize, 1 + random.below(300) as usize);
+            let m = 1 + random.below(40) as usize;
+            let w = random_matrix(&mut random, format, rows, cols);
+            let x = random.floats(m * cols);
+            let expected = reference(&w, &x);
+            executors.iter().for_each(|exec| assert_equal(exec, &w, &x, &expected));
+        }
+    }
+}
+
+#[test]
+fn every_number_of_tokens_up_to_several_runs_of_tiles() {
+    let executors = executors();
+    let mut random = Random(2);
+    for format in formats() {
+        let w = random_matrix(&mut random, format, 83, 345);
+        let x = random.floats(300 * 345);
+        let expected = reference(&w, &x);
+        for m in (1..=31).chain([95, 96, 97, 200, 300]) {
+            for exec in &executors {
+                assert_equal(exec, &w, &x[..m * 345], &expected[..m * 83]);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_rows() {
+    let executors = executors();
+    let mut random = Random(3);
+    for format in formats() {
+        let w = random_matrix(&mut random, format, 17, 32768);
+        for m in [1, 3, 14] {
+            let x = random.floats(m * 32768);
+            let expected = reference(&w, &x);
+            executors.iter().for_each(|exec| assert_equal(exec, &w, &x, &expected));
+        }
+    }
+}
+
+/// All weights and activations at their extremes: no 16-bit or 32-bit sum may overflow.
+#[test]
+fn extremes() {
+    let executors = executors();
+    for format in formats() {
+        // The longest row that is allowed, too.
+        for cols in [300, 32768, MatrixSpec::MAX_INTEGER_COLS] {
+            let rows = 16;
+            let spec = MatrixSpec { format, rows, cols };
+            for byte in [0x00, 0x80, 0xFF, 0xAA, 0x55] {
+                let mut image = vec![byte; spec.image_len().unwrap()];
+                let ones: &mut [u8] = &mut image[spec.scales()];
+                match format {
+                    Format::F32 | Format::F16 | Format::Bf16 => continue,
+                    Format::Int4 { .. } | Format::Int8(ScaleBy::Group(_)) => {
+                        ones.as_chunks_mut::<2>().0.fill(f16::ONE.to_le_bytes())
+                    }
+                    _ => ones.as_chunks_mut::<4>().0.fill(1.0_f32.to_le_bytes()),
+                }
+                let w = Matrix::from_image(spec, Bytes::from(image)).unwrap();
+                // Quantized, all become 127, or -127, or -128 (the code of NaN).
+                for value in [1.0, -1.0, f32::NAN] {
+                    for m in [1, 13] {
+                        if cols > 32768 && m > 1 {
+                            continue;
+                        }
+                        let x = vec![value; m * cols];
+                        let expected = reference(&w, &x);
+                        executors.iter().for_each(|exec| assert_equal(exec, &w, &x, &expected));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn special_activations() {
+    let executors = executors();
+    let mut random = Random(4);
+    for format in formats() {
+        let w = random_matrix(&mut random, format, 33, 200);
+        let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-42, f32::MAX, 1e-31, 1e-29, 1e-6];
+        for special in specials {
+            for m in [1, 2, 20] {
+                // Now and then, or nothing else.
+                for often in [1, 100] {
+                    let x: Vec<f32> = (0..m * 200)
+                        .map(|_| if random.below(often) == 0 { special } else { random.float() })
+                        .collect();
+                    let expected = reference(&w, &x);
+                    for exec in &executors {
+                        let found = product(exec, &w, &x);
+                        for (found, expected) in found.iter().zip(&expected) {
+                            // Which NaN it is depends on the instructions.
+                            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tokens_are_independent_of_their_batch() {
+    let mut random = Random(5);
+    for format in formats() {
+        let w = random_matrix(&mut random, format, 50, 100);
+        let x = random.floats(37 * 100);
+        for isa in Isa::available() {
+            let exec = Exec::new(isa, 2);
+            let whole = product(&exec, &w, &x);
+            for part in [1, 2, 5, 13, 30] {
+                let parts: Vec<f32> = x.chunks(part * 100).flat_map(|x| product(&exec, &w, x)).collect();
+                assert_eq!(bits(&parts), bits(&whole));
+            }
+        }
+    }
+}
+
+/// The reference itself, against plain arithmetic on dequantized numbers.
+#[test]
+fn the_reference_is_a_product() {
+    let mut random = Random(6);
+    for format in formats() {
+        let (rows, cols, m) = (19, 150, 3);
+        let w = random_matrix(&mut random, format, rows, cols);
+        let x = random.floats(m * cols);
+        let weights = w.to_f32();
+        let found = reference(&w, &x);
+        for token in 0..m {
+            for row in 0..rows {
+                let products = (0..cols).map(|k| f64::from(weights[row * cols + k]) * f64::from(x[token * cols + k]));
+                let (sum, magnitude) = products.fold((0.0, 0.0), |(s, a), p| (s + p, a + p.abs()));
+                // Activations are rounded to 1 part in 254 of the greatest one, at worst each of them.
+                let weight_sum: f64 = (0..cols).map(|k| f64::from(weights[row * cols + k].abs())).sum();
+                let tolerance = if format.scale_by().is_some() { weight_sum / 254.0 } else { 0.0 } + 1e-6 * magnitude;
+                let error = (f64::from(found[token * rows + row]) - sum).abs();
+                assert!(error <= tolerance, "{format}: {error} > {tolerance}");
+            }
+        }
+    }
+}
+
+/// The arithmetic of BitNet b1.58, by hand.
+#[test]
+fn bitnet_by_hand() {
+    for isa in Isa::available() {
+        let exec = Exec::new(isa, 1);
+        for packing in [Packing::Trit2, Packing::Trit5] {
+            let codes = [1, 0, -1, 1, -1, -1, 0, 1];
+            let w = Matrix::from_ternary(&exec, packing, 2, 4, &codes, ScaleBy::Tensor, &[0.5]).unwrap();
+            // s = 127 / 2; q = round(31.75, -127, 15.875, 0.5 -> even) = 32, -127, 16, 0.
+            let y = product(&exec, &w, &[0.5, -2.0, 0.25, 0.5 / 63.5]);
+            let factor = 1.0 / (127.0 / 2.0_f32);
+            assert_eq!(y, [16.0 * (0.5 * factor), 95.0 * (0.5 * factor)]);
+        }
+    }
+}
+
+#[test]
+fn activations_are_kept_and_renewed() {
+    let exec = Exec::new(Isa::best(), 1);
+    let mut random = Random(7);
+    let two = random_matrix(&mut random, "trit2/tensor".parse().unwrap(), 20, 64);
+    let four = random_matrix(&mut random, "int4/32".parse().unwrap(), 20, 64);
+    let float = random_matrix(&mut random, "f32".parse().unwrap(), 20, 64);
+    let mut input = Activations::new();
+    for m in [3, 1, 14, 2] {
+        let x = random.floats(m * 64);
+        input.set(m, 64).copy_from_slice(&x);
+        for w in [&two, &four, &float, &two, &four] {
+            let mut y = vec![0.0; m * 20];
+            matmul(&exec, w, &mut input, &mut y).unwrap();
+            assert_eq!(bits(&y), bits(&reference(w, &x)));
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_are_errors() {
+    let exec = Exec::new(Isa::best(), 1);
+    let w = Matrix::from_f32(&exec, Format::F32, 3, 4, &[0.0; 12]).unwrap();
+    let mut x = Activations::new();
+    x.set(2, 5).fill(0.0);
+    let error = matmul(&exec, &w, &mut x, &mut [0.0; 6]).unwrap_err();
+    assert_eq!((error.expected, error.found), (4, 5));
+    x.set(2, 4).fill(0.0);
+    let error = matmul(&exec, &w, &mut x, &mut [0.0; 5]).unwrap_err();
+    assert_eq!((error.expected, error.found), (6, 5));
+    x.set(0, 4);
+    matmul(&exec, &w, &mut x, &mut []).unwrap();
+}
+
+#[test]
+fn repacked_weights_give_the_same_bits() {
+    let exec = Exec::new(Isa::best(), 2);
+    let mut random = Random(8);
+    for by in ["tensor", "row", "64", "128", "256"] {
+        let codes: Vec<i8> = (0..40 * 300).map(|_| random.below(3) as i8 - 1).collect();
+        let format: Format = format!("trit2/{by}").parse().unwrap();
+        let scale_by = format.scale_by().unwrap();
+        let count = match scale_by {
+            ScaleBy::Tensor => 1,
+            ScaleBy::Row => 40,
+            ScaleBy::Group(group) => 40 * 300_usize.div_ceil(group),
+        };
+        let scales = random.floats(count);
+        let two = Matrix::from_ternary(&exec, Packing::Trit2, 40, 300, &codes, scale_by, &scales).unwrap();
+        let five = two.repack(&exec, Packing::Trit5).unwrap();
+        for m in [1, 7, 40] {
+            let x = random.floats(m * 300);
+            assert_eq!(bits(&product(&exec, &two, &x)), bits(&product(&exec, &five, &x)));
+        }
+    }
+}

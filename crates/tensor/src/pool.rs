@@ -1,0 +1,306 @@
+//! One persistent pool of threads for operations that last microseconds.
+//!
+//! # How it works
+//! [`Pool::run`] publishes a job, works on it itself, closes it, and waits for the workers that joined.
+//! One atomic word, the *gate*, holds the job's number, whether it may be joined, and how many workers are
+//! inside:
+//!
+//! ```text
+//! gate = number << 32 | open << 31 | workers inside
+//! ```
+//!
+//! A worker joins by incrementing the gate while it is open, claims tasks from a shared counter, and leaves by
+//! decrementing it. The caller closes the gate when no task is left to claim, and returns when nobody is
+//! inside. A worker that wakes too late finds the gate closed and was never waited for: a thread that the
+//! system keeps from running delays nobody.
+//!
+//! Workers spin for a moment after a job (the next operation usually follows at once), then park. No path
+//! takes a lock or allocates, except to carry a panic's payload.
+//!
+//! A pool that is busy (a task calls `run` again, or another thread is in `run`) runs the newcomer's tasks on
+//! the newcomer's own thread: no waiting, so no deadlock, and the results are the same.
+
+use std::{
+    any::Any,
+    cell::UnsafeCell,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+    },
+    thread::{self, JoinHandle, Thread},
+};
+
+/// How often a worker looks for the next job before it parks (some 50 microseconds; waking costs about as much).
+const SPINS: u32 = 4000;
+/// How often the caller looks whether the last workers have left before it lets other threads run.
+const JOIN_SPINS: u32 = 2000;
+/// More threads than any machine this decade has; a limit so that a mistyped number cannot exhaust the system.
+const MAX_THREADS: usize = 1024;
+
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const NUMBER_STEP: u64 = 1 << 32;
+
+type Payload = Box<dyn Any + Send>;
+
+/// A task function borrowed from a caller of [`Pool::run`], its lifetime erased.
+#[derive(Copy, Clone)]
+struct Job {
+    f: *const (dyn Fn(usize) + Sync + 'static),
+    tasks: usize,
+}
+
+/// A value alone on its cache lines (two: the hardware prefetches them in pairs).
+#[repr(align(128))]
+struct Padded<T>(T);
+
+struct Shared {
+    gate: Padded<AtomicU64>,
+    next_task: Padded<AtomicUsize>,
+    /// Written by the one caller that holds `busy` while the gate is closed and nobody is inside;
+    /// read by workers that are inside.
+    job: UnsafeCell<Option<Job>>,
+    busy: Padded<AtomicBool>,
+    shutdown: AtomicBool,
+    /// One flag a worker: it is parked, or about to park.
+    parked: Vec<Padded<AtomicBool>>,
+    panic: Mutex<Option<Payload>>,
+    spins: u32,
+}
+
+// SAFETY: `job` is written only while nobody can read it (see the field), and what it points to is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer in `job` is only followed while its caller waits in `run`.
+unsafe impl Send for Shared {}
+
+/// Persistent threads that share the tasks of one operation at a time.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use chalot_tensor::pool::Pool;
+///
+/// let pool = Pool::new(2);
+/// let sum = AtomicUsize::new(0);
+/// pool.run(100, &|task| {
+///     sum.fetch_add(task, Ordering::Relaxed);
+/// });
+/// assert_eq!(sum.into_inner(), 4950);
+/// ```
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    wakers: Vec<Thread>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller of [`Pool::run`] included: `threads - 1` are started now.
+    ///
+    /// At least one and at most 1024; fewer when the system refuses more ([`Pool::threads`] tells).
+    pub fn new(threads: usize) -> Self {
+        let workers = threads.clamp(1, MAX_THREADS) - 1;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            gate: Padded(AtomicU64::new(0)),
+            next_task: Padded(AtomicUsize::new(0)),
+            job: UnsafeCell::new(None),
+            busy: Padded(AtomicBool::new(false)),
+            shutdown: AtomicBool::new(false),
+            parked: (0..workers).map(|_| Padded(AtomicBool::new(false))).collect(),
+            panic: Mutex::new(None),
+            // Spinning pays only on a core that nobody else needs.
+            spins: if workers < cores { SPINS } else { 0 },
+        });
+        let mut handles = Vec::with_capacity(workers);
+        for index in 0..workers {
+            let shared = Arc::clone(&shared);
+            let thread = thread::Builder::new().name(format!("chalot-{}", index + 1));
+            match thread.spawn(move || shared.work(index)) {
+                Ok(handle) => handles.push(handle),
+                Err(_) => break,
+            }
+        }
+        let wakers = handles.iter().map(|handle| handle.thread().clone()).collect();
+        Self { shared, workers: handles, wakers }
+    }
+
+    /// Threads that share the work, the caller included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `f(0)`, `f(1)`, ..., `f(tasks - 1)`, each once, in no particular order and on any of the threads
+    /// (the caller is one of them); returns when all are done.
+    ///
+    /// With one task, one thread, or while the pool is busy with another `run` (an outer one included), all
+    /// tasks run on the calling thread.
+    ///
+    /// # Panics
+    /// When a task panics: the other tasks are still run, then the panic (of one of them, if several) continues
+    /// here.
+    pub fn run(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+        let alone = tasks <= 1 || self.workers.is_empty();
+        let busy = &self.shared.busy.0;
+        if alone || busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            let mut payload = None;
+            for task in 0..tasks {
+                run_task(f, task, |p| {
+                    payload.get_or_insert(p);
+                });
+            }
+            if let Some(payload) = payload {
+                resume_unwind(payload);
+            }
+            return;
+        }
+        self.open(tasks, f);
+        self.wake((tasks - 1).min(self.workers.len()));
+        self.shared.claim_tasks(f, tasks);
+        self.close();
+        let payload = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        busy.store(false, Ordering::Release);
+        if let Some(payload) = payload {
+            resume_unwind(payload);
+        }
+    }
+
+    fn open(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        let f: *const (dyn Fn(usize) + Sync + '_) = f;
+        // SAFETY: only the lifetime changes; `close` makes sure that no worker uses it after `run` returns.
+        let f = unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync + 'static)>(f)
+        };
+        // SAFETY: this thread holds `busy`, the gate is closed and nobody is inside: no one else looks at `job`.
+        unsafe { *shared.job.get() = Some(Job { f, tasks }) };
+        shared.next_task.0.store(0, Ordering::Relaxed);
+        let number = shared.gate.0.load(Ordering::Relaxed) & !(OPEN | INSIDE);
+        // Release: who joins sees the job and the counter.
+        shared.gate.0.store(number.wrapping_add(NUMBER_STEP) | OPEN, Ordering::Release);
+    }
+
+    /// Wakes up to `count` parked workers.
+    fn wake(&self, count: usize) {
+        // Pairs with the fence in `Shared::park`: either this thread sees the flag, or the worker sees the gate.
+        fence(Ordering::SeqCst);
+        let parked = self.shared.parked.iter().zip(&self.wakers);
+        parked
+            .filter(|(flag, _)| flag.0.load(Ordering::Relaxed) && flag.0.swap(false, Ordering::Relaxed))
+            .take(count)
+            .for_each(|(_, thread)| thread.unpark());
+    }
+
+    /// Lets nobody in any more and waits until everybody has left.
+    fn close(&self) {
+        let gate = &self.shared.gate.0;
+        gate.fetch_and(!OPEN, Ordering::Relaxed);
+        let mut spins = 0;
+        // Acquire: what the workers wrote is visible to the caller.
+        while gate.load(Ordering::Acquire) & INSIDE != 0 {
+            if spins < JOIN_SPINS && self.shared.spins > 0 {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.shutdown.store(true, Ordering::Release);
+        fence(Ordering::SeqCst); // as in `wake`
+        self.wakers.iter().for_each(Thread::unpark);
+        for worker in self.workers.drain(..) {
+            // Tasks' panics are caught, so a worker never ends with one.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads()).finish()
+    }
+}
+
+impl Shared {
+    /// The life of worker `index`.
+    fn work(&self, index: usize) {
+        let mut last = 0;
+        let mut spins = 0;
+        while !self.shutdown.load(Ordering::Acquire) {
+            if let Some(number) = self.join(last) {
+                last = number;
+                spins = 0;
+            } else if spins < self.spins {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                self.park(index, last);
+                spins = 0;
+            }
+        }
+    }
+
+    /// Joins the open job, if there is one after job number `last`, works on it and leaves; its number.
+    fn join(&self, last: u64) -> Option<u64> {
+        let mut gate = self.gate.0.load(Ordering::Relaxed);
+        loop {
+            let number = gate / NUMBER_STEP;
+            if gate & OPEN == 0 || number == last {
+                return None;
+            }
+            // Acquire: pairs with the release in `open`.
+            match self.gate.0.compare_exchange_weak(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    // SAFETY: inside the gate; the caller writes `job` only when nobody is.
+                    if let Some(job) = unsafe { *self.job.get() } {
+                        // SAFETY: the caller stays in `run`, where it borrows `f`, until everybody has left.
+                        self.claim_tasks(unsafe { &*job.f }, job.tasks);
+                    }
+                    // Release: pairs with the acquire in `close`.
+                    self.gate.0.fetch_sub(1, Ordering::Release);
+                    return Some(number);
+                }
+                Err(now) => gate = now,
+            }
+        }
+    }
+
+    fn claim_tasks(&self, f: &(dyn Fn(usize) + Sync), tasks: usize) {
+        loop {
+            let task = self.next_task.0.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                return;
+            }
+            run_task(f, task, |payload| {
+                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+            });
+        }
+    }
+
+    fn park(&self, index: usize, last: u64) {
+        let flag = &self.parked[index].0;
+        flag.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // pairs with the fence in `Pool::wake`
+        let gate = self.gate.0.load(Ordering::Relaxed);
+        let news = gate & OPEN != 0 && gate / NUMBER_STEP != last;
+        if !news && !self.shutdown.load(Ordering::Relaxed) {
+            // May return early; the caller of `park` looks again.
+            thread::park();
+        }
+        flag.store(false, Ordering::Relaxed);
+    }
+}
+
+fn run_task(f: &(dyn Fn(usize) + Sync), task: usize, keep: impl FnOnce(Payload)) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(task))) {
+        keep(payload);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! Finding added tokens (`<|im_end|>`, `<think>`) in text, as Hugging Face's `AddedVocabulary` does.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::TokenizerError;
+use crate::normalize::Normalize;
+use crate::spec::AddedToken;
+use crate::tokenizer::Specials;
+use crate::unicode;
+
+/// A stretch of text: an added token, or what lies between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fragment<'t> {
+    Token(u32),
+    Text {
+        text: &'t [u8],
+        /// It begins where the whole text begins.
+        first: bool,
+    },
+}
+
+/// A set of added tokens, looked for together: leftmost, then longest.
+#[derive(Debug, Default)]
+pub(crate) struct Finder {
+    tokens: Vec<AddedToken>,
+    automaton: Option<AhoCorasick>,
+}
+
+impl Finder {
+    /// Those of `tokens` whose `normalized` flag is as given; normalized ones are looked for in normalized form.
+    pub(crate) fn new(file: &str, tokens: &[AddedToken], normalized: bool, normalize: &Normalize) -> Result<Finder, TokenizerError> {
+        let wanted = |token: &&AddedToken| token.normalized == normalized && !token.content.is_empty();
+        let tokens: Vec<AddedToken> = tokens.iter().filter(wanted).cloned().collect();
+        if tokens.is_empty() {
+            return Ok(Finder::default());
+        }
+        let patterns = tokens.iter().map(|token| match normalized {
+            true => normalize.apply(token.content.as_bytes()),
+            false => token.content.as_bytes().into(),
+        });
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns);
+        let automaton = automaton.map_err(|error| {
+            TokenizerError::entry(file, "added_tokens", error.to_string(), "fewer or shorter added tokens")
+        })?;
+        Ok(Finder { tokens, automaton: Some(automaton) })
+    }
+
+    /// Gives `text`, cut at the tokens, to `each` in order.
+    pub(crate) fn cut<'t>(&self, text: &'t [u8], first: bool, specials: Specials, each: &mut dyn FnMut(Fragment<'t>)) {
+        let Some(automaton) = &self.automaton else {
+            return each(Fragment::Text { text, first });
+        };
+        let mut done = 0;
+        for found in automaton.find_iter(text) {
+            let token = &self.tokens[found.pattern().as_usize()];
+            let (mut start, mut end) = (found.start(), found.end());
+            if (token.special && specials == Specials::AsText) || start < done || found.is_empty() {
+                continue;
+            }
+            if token.single_word && (ends_with_word(&text[..start]) || starts_with_word(&text[end..])) {
+                continue;
+            }
+            if token.lstrip {
+                // Never into the token before.
+                start = space_before(text, start).max(done);
+            }
+            if token.rstrip {
+                end = space_after(text, end);
+            }
+            if done < start {
+                each(Fragment::Text { text: &text[done..start], first: first && done == 0 });
+            }
+            each(Fragment::Token(token.id));
+            done = end;
+        }
+        if done < text.len() {
+            each(Fragment::Text { text: &text[done..], first: first && done == 0 });
+        }
+    }
+}
+
+/// The last character before the end of `text`.
+fn last_char(text: &[u8]) -> Option<char> {
+    let start = (1..=text.len().min(4)).map(|len| text.len() - len).find(|&at| text[at] & 0xC0 != 0x80)?;
+    std::str::from_utf8(&text[start..]).ok()?.chars().next_back()
+}
+
+fn first_char(text: &[u8]) -> Option<char> {
+    if text.is_empty() {
+        return None;
+    }
+    unicode::decode(text).0.and_then(char::from_u32)
+}
+
+/// A character of `\w`: letter, mark, decimal number or connector.
+fn is_word(c: char) -> bool {
+    use unicode_general_category::{GeneralCategory as G, get_general_category};
+    let class = unicode::class(c as u32);
+    class & (unicode::LETTER | unicode::UPPER | unicode::LOWER) != 0
+        || matches!(get_general_category(c), G::DecimalNumber | G::LetterNumber | G::ConnectorPunctuation)
+        || matches!(c, '\u{200C}' | '\u{200D}')
+}
+
+fn ends_with_word(text: &[u8]) -> bool {
+    last_char(text).is_some_and(is_word)
+}
+
+fn starts_with_word(text: &[u8]) -> bool {
+    first_char(text).is_some_and(is_word)
+}
+
+/// Where the white space that ends at `end` begins.
+fn space_before(text: &[u8], mut end: usize) -> usize {
+    while let Some(c) = last_char(&text[..end]).filter(|c| c.is_whitespace()) {
+        end -= c.len_utf8();
+    }
+    end
+}
+
+/// Where the white space that begins at `start` ends.
+fn space_after(text: &[u8], mut start: usize) -> usize {
+    while let Some(c) = first_char(&text[start..]).filter(|c| c.is_whitespace()) {
+        start += c.len_utf8();
+    }
+    start
+}

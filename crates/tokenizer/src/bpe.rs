@@ -1,0 +1,463 @@
+//! Byte-pair merging of one pre-token.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use crate::cuts::Cuts;
+use crate::merges::{Merge, Merges};
+use crate::unicode;
+use crate::vocab::{Kind, Vocab, Writing};
+
+/// Where ids go: a vector, or a counter.
+pub(crate) trait Sink {
+    fn push(&mut self, id: u32);
+}
+
+impl Sink for Vec<u32> {
+    fn push(&mut self, id: u32) {
+        Vec::push(self, id);
+    }
+}
+
+/// Counts ids without keeping them.
+#[derive(Default)]
+pub(crate) struct Count(pub(crate) usize);
+
+impl Sink for Count {
+    fn push(&mut self, _: u32) {
+        self.0 += 1;
+    }
+}
+
+/// No symbol.
+const NONE: u32 = u32::MAX;
+
+/// Up to here the next merge is found by looking at all pairs; beyond, by a heap. Pre-tokens of text are a few bytes
+/// long, where shifting a small array beats any other structure; the heap bounds the rest to O(n log n).
+const SHORT: usize = 48;
+
+/// From this many bytes on a pre-token is first cut where nothing merges across.
+const LONG: usize = 32;
+
+/// A segment is never longer than this, so that positions fit 32 bits.
+const MAX_SEGMENT: usize = 1 << 30;
+
+/// How the file says unknown characters and whole pre-tokens are to be treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BpeOptions {
+    /// What stands for characters the vocabulary lacks; without it (and without byte tokens) they vanish.
+    pub(crate) unk: Option<u32>,
+    /// Neighbouring unknown characters become one `unk`.
+    pub(crate) fuse_unk: bool,
+    /// Characters the vocabulary lacks become the tokens of their bytes, `<0xNN>`.
+    pub(crate) byte_fallback: bool,
+    /// A pre-token that is an entry becomes that entry, whatever the merges would make of it (Llama 3, tiktoken).
+    pub(crate) ignore_merges: bool,
+}
+
+/// A vocabulary with its merges: turns one pre-token into ids.
+#[derive(Debug)]
+pub(crate) struct Bpe {
+    pub(crate) vocab: Vocab,
+    pub(crate) merges: Merges,
+    pub(crate) options: BpeOptions,
+    /// The symbol of each byte: of a byte-level vocabulary the entry of that byte, else the `<0xNN>` entry.
+    bytes: Box<[u32; 256]>,
+    /// Characters that are no entries, but parts of entries: their symbols are past the vocabulary.
+    parts: HashMap<char, u32>,
+    /// `parts`, by symbol - `vocab.len()`.
+    part_chars: Vec<char>,
+    cuts: Option<Cuts>,
+    /// A character without a symbol always becomes tokens of its own, so that a cut beside it changes nothing.
+    missing_stands_alone: bool,
+}
+
+impl Bpe {
+    /// `parts` lists the characters that merges know by the symbols `vocab.len()`, `vocab.len() + 1`, ...
+    pub(crate) fn new(vocab: Vocab, merges: Merges, parts: Vec<char>, options: BpeOptions) -> Bpe {
+        let mut bytes = Box::new([NONE; 256]);
+        for (byte, symbol) in (0..=255u8).zip(bytes.iter_mut()) {
+            if vocab.writing() == Writing::Bytes {
+                *symbol = vocab.find(&[byte]).unwrap_or(NONE);
+            }
+        }
+        if vocab.writing() == Writing::Text && options.byte_fallback {
+            for id in 0..vocab.len() as u32 {
+                if let Kind::Byte(byte) = vocab.kind(id) {
+                    bytes[byte as usize] = id;
+                }
+            }
+        }
+        let complete = bytes.iter().all(|&symbol| symbol != NONE);
+        let part_symbols = (vocab.len() as u32..).zip(&parts).map(|(symbol, &c)| (c, symbol)).collect();
+        let mut bpe = Bpe {
+            vocab,
+            merges,
+            options,
+            bytes,
+            parts: part_symbols,
+            part_chars: parts,
+            cuts: None,
+            missing_stands_alone: complete,
+        };
+        bpe.cuts = bpe.find_cuts();
+        bpe
+    }
+
+    /// All pairs of entries that merge, first ranks first.
+    pub(crate) fn merges_in_order(&self) -> impl Iterator<Item = (u32, u32)> {
+        let entries = |&(left, right, _): &(u32, u32, Merge)| left.max(right) < self.vocab.len() as u32;
+        let mut merges: Vec<_> = self.merges.iter().filter(entries).collect();
+        merges.sort_unstable_by_key(|&(left, right, merge)| (merge.rank, left, right));
+        merges.into_iter().map(|(left, right, _)| (left, right))
+    }
+
+    /// The pairs of bytes or characters inside tokens; `None` where entries cannot be read that way.
+    fn find_cuts(&self) -> Option<Cuts> {
+        // A merge of an entry that is not its text (`<0x41>`, `<unk>`) says nothing about neighbours in text.
+        let readable = |id: u32| id as usize >= self.vocab.len() || !matches!(self.vocab.kind(id), Kind::Byte(_) | Kind::Unknown | Kind::Literal);
+        let units = |id: u32| self.first_and_last(id);
+        for (left, right, _) in self.merges.iter() {
+            if !(readable(left) && readable(right) && units(left).is_some() && units(right).is_some()) {
+                return None;
+            }
+        }
+        let first = |id| units(id).map_or(0, |(first, _)| first);
+        let last = |id| units(id).map_or(0, |(_, last)| last);
+        Some(Cuts::of(&self.merges, first, last))
+    }
+
+    /// The first and last byte (byte-level) or character of a symbol.
+    fn first_and_last(&self, symbol: u32) -> Option<(u32, u32)> {
+        if let Some(&c) = (symbol as usize).checked_sub(self.vocab.len()).and_then(|part| self.part_chars.get(part)) {
+            return Some((c as u32, c as u32));
+        }
+        let key = self.vocab.key(symbol)?;
+        match self.vocab.writing() {
+            Writing::Bytes => Some((u32::from(*key.first()?), u32::from(*key.last()?))),
+            Writing::Text => {
+                let text = std::str::from_utf8(key).ok()?;
+                Some((text.chars().next()? as u32, text.chars().next_back()? as u32))
+            }
+        }
+    }
+
+    /// The ids of one pre-token (or, without a pre-tokenizer, of the whole text).
+    pub(crate) fn encode(&self, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        if self.options.ignore_merges
+            && let Some(id) = self.vocab.find(piece)
+        {
+            return sink.push(id);
+        }
+        match (&self.cuts, self.vocab.writing()) {
+            _ if piece.len() < LONG => self.segment(piece, scratch, sink),
+            (None, _) => self.segment(piece, scratch, sink),
+            (Some(cuts), Writing::Bytes) => self.cut_bytes(cuts, piece, scratch, sink),
+            (Some(cuts), Writing::Text) => self.cut_chars(cuts, piece, scratch, sink),
+        }
+    }
+
+    fn cut_bytes(&self, cuts: &Cuts, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        let mut start = 0;
+        for (at, pair) in piece.windows(2).enumerate() {
+            let known = self.missing_stands_alone
+                || (self.bytes[pair[0] as usize] != NONE && self.bytes[pair[1] as usize] != NONE);
+            if known && cuts.between(u32::from(pair[0]), u32::from(pair[1])) {
+                self.segment(&piece[start..=at], scratch, sink);
+                start = at + 1;
+            }
+        }
+        self.segment(&piece[start..], scratch, sink);
+    }
+
+    fn cut_chars(&self, cuts: &Cuts, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        let (mut start, mut at) = (0, 0);
+        // Of the character before `at`: its code (none if the bytes are no UTF-8) and whether it has a symbol.
+        let mut before: Option<(Option<u32>, bool)> = None;
+        while at < piece.len() {
+            let (code, len) = unicode::decode(&piece[at..]);
+            let known = self.missing_stands_alone || self.symbol_of(&piece[at..at + len]).is_some();
+            let cut = match before {
+                Some((before, before_known)) => {
+                    known && before_known && before.zip(code).is_none_or(|(left, right)| cuts.between(left, right))
+                }
+                None => false,
+            };
+            if cut {
+                self.segment(&piece[start..at], scratch, sink);
+                start = at;
+            }
+            before = Some((code, known));
+            at += len;
+        }
+        self.segment(&piece[start..], scratch, sink);
+    }
+
+    /// Encodes bytes across whose ends nothing merges.
+    fn segment(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        if let Some(ids) = scratch.cache.get(bytes) {
+            ids.iter().for_each(|&id| sink.push(id));
+            return;
+        }
+        for part in bytes.chunks(MAX_SEGMENT) {
+            scratch.symbols.clear();
+            match self.vocab.writing() {
+                Writing::Bytes => self.byte_symbols(part, &mut scratch.symbols),
+                Writing::Text => self.char_symbols(part, &mut scratch.symbols),
+            }
+            if scratch.symbols.len() <= SHORT {
+                self.merge_short(&mut scratch.symbols, &mut scratch.pairs);
+            } else {
+                self.merge_long(&mut scratch.symbols, &mut scratch.long);
+            }
+            if let Some(part) = scratch.symbols.iter().position(|&symbol| symbol as usize >= self.vocab.len()) {
+                self.spell_parts(&mut scratch.symbols, part);
+            }
+            scratch.symbols.iter().for_each(|&id| sink.push(id));
+        }
+        if bytes.len() <= MAX_SEGMENT {
+            scratch.cache.put(bytes, &scratch.symbols);
+        }
+    }
+
+    fn byte_symbols(&self, bytes: &[u8], out: &mut Vec<u32>) {
+        let mut unknown = false;
+        for &byte in bytes {
+            let symbol = self.bytes[byte as usize];
+            match (symbol, self.options.unk) {
+                (NONE, Some(unk)) if !(unknown && self.options.fuse_unk) => out.push(unk),
+                (NONE, _) => {}
+                (symbol, _) => out.push(symbol),
+            }
+            unknown = symbol == NONE;
+        }
+    }
+
+    /// The symbol of one character.
+    fn symbol_of(&self, char_bytes: &[u8]) -> Option<u32> {
+        if let Some(id) = self.vocab.find(char_bytes) {
+            return Some(id);
+        }
+        if self.parts.is_empty() {
+            return None;
+        }
+        let c = std::str::from_utf8(char_bytes).ok()?.chars().next()?;
+        self.parts.get(&c).copied()
+    }
+
+    fn char_symbols(&self, bytes: &[u8], out: &mut Vec<u32>) {
+        // As in Hugging Face's `merge_word`: an unknown character is written when the next known one comes, and
+        // bytes do not count as known.
+        let mut pending: Option<u32> = None;
+        let mut at = 0;
+        while at < bytes.len() {
+            let (_, len) = unicode::decode(&bytes[at..]);
+            let c = &bytes[at..at + len];
+            at += len;
+            if let Some(symbol) = self.symbol_of(c) {
+                out.extend(pending.take());
+                out.push(symbol);
+            } else if self.options.byte_fallback && c.iter().all(|&byte| self.bytes[byte as usize] != NONE) {
+                out.extend(c.iter().map(|&byte| self.bytes[byte as usize]));
+            } else if let Some(unk) = self.options.unk {
+                if !self.options.fuse_unk {
+                    out.extend(pending);
+                }
+                pending = Some(unk);
+            }
+        }
+        out.extend(pending);
+    }
+
+    /// Replaces, from index `first` on, symbols past the vocabulary by the bytes of their characters or by `unk`.
+    fn spell_parts(&self, symbols: &mut Vec<u32>, first: usize) {
+        let merged = symbols.split_off(first);
+        for symbol in merged {
+            let Some(&c) = (symbol as usize).checked_sub(self.vocab.len()).and_then(|part| self.part_chars.get(part)) else {
+                symbols.push(symbol);
+                continue;
+            };
+            let mut buffer = [0; 4];
+            let bytes = c.encode_utf8(&mut buffer).as_bytes();
+            if bytes.iter().all(|&byte| self.bytes[byte as usize] != NONE) {
+                symbols.extend(bytes.iter().map(|&byte| self.bytes[byte as usize]));
+            } else {
+                symbols.extend(self.options.unk);
+            }
+        }
+    }
+
+    fn pair(&self, left: u32, right: u32) -> Merge {
+        self.merges.get(left, right).unwrap_or(Merge { rank: NONE, id: NONE })
+    }
+
+    /// Merges by looking at all pairs again and again: O(n²), for small n the fastest way.
+    fn merge_short(&self, symbols: &mut Vec<u32>, pairs: &mut Vec<Merge>) {
+        pairs.clear();
+        pairs.extend(symbols.windows(2).map(|pair| self.pair(pair[0], pair[1])));
+        loop {
+            let mut best = 0;
+            let mut rank = NONE;
+            for (at, pair) in pairs.iter().enumerate() {
+                if pair.rank < rank {
+                    (best, rank) = (at, pair.rank);
+                }
+            }
+            if rank == NONE {
+                return;
+            }
+            symbols[best] = pairs[best].id;
+            symbols.remove(best + 1);
+            pairs.remove(best);
+            if best > 0 {
+                pairs[best - 1] = self.pair(symbols[best - 1], symbols[best]);
+            }
+            if best < pairs.len() {
+                pairs[best] = self.pair(symbols[best], symbols[best + 1]);
+            }
+        }
+    }
+
+    /// Merges with a heap of (rank, position) over a linked list: O(n log n).
+    ///
+    /// A heap entry whose rank is no longer the rank at its position is stale and skipped; it needs no removal.
+    fn merge_long(&self, symbols: &mut Vec<u32>, long: &mut Long) {
+        let n = symbols.len();
+        let Long { next, previous, pairs, heap } = long;
+        next.clear();
+        next.extend(1..=n as u32);
+        previous.clear();
+        previous.extend((0..n as u32).map(|at| at.wrapping_sub(1)));
+        pairs.clear();
+        pairs.extend(symbols.windows(2).map(|pair| self.pair(pair[0], pair[1])));
+        pairs.push(Merge { rank: NONE, id: NONE });
+        let entry = |rank: u32, at: usize| Reverse(u64::from(rank) << 32 | at as u64);
+        let mut entries = std::mem::take(heap).into_vec();
+        entries.clear();
+        entries.extend(pairs.iter().enumerate().filter(|(_, pair)| pair.rank != NONE).map(|(at, pair)| entry(pair.rank, at)));
+        *heap = BinaryHeap::from(entries);
+
+        while let Some(Reverse(top)) = heap.pop() {
+            let (rank, at) = ((top >> 32) as u32, top as u32 as usize);
+            if pairs[at].rank != rank {
+                continue;
+            }
+            let right = next[at] as usize;
+            symbols[at] = pairs[at].id;
+            pairs[right].rank = NONE;
+            let after = next[right] as usize;
+            next[at] = after as u32;
+            pairs[at] = Merge { rank: NONE, id: NONE };
+            if after < n {
+                previous[after] = at as u32;
+                pairs[at] = self.pair(symbols[at], symbols[after]);
+                if pairs[at].rank != NONE {
+                    heap.push(entry(pairs[at].rank, at));
+                }
+            }
+            let before = previous[at] as usize;
+            if before < n {
+                pairs[before] = self.pair(symbols[before], symbols[at]);
+                if pairs[before].rank != NONE {
+                    heap.push(entry(pairs[before].rank, before));
+                }
+            }
+        }
+        // The live symbols, moved to the front in place.
+        let (mut at, mut kept) = (0, 0);
+        while at < n {
+            symbols[kept] = symbols[at];
+            kept += 1;
+            at = next[at] as usize;
+        }
+        symbols.truncate(kept);
+    }
+}
+
+/// Buffers of one encoding thread, kept from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    symbols: Vec<u32>,
+    pairs: Vec<Merge>,
+    long: Long,
+    cache: Cache,
+}
+
+impl Scratch {
+    /// Gives back the memory that an unusually long pre-token took.
+    pub(crate) fn shrink(&mut self) {
+        if self.symbols.capacity() > 1 << 16 {
+            self.symbols = Vec::new();
+            self.long = Long::default();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Long {
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    pairs: Vec<Merge>,
+    heap: BinaryHeap<Reverse<u64>>,
+}
+
+/// The ids of recent short segments: direct-mapped, half a cache line a slot.
+#[derive(Debug)]
+struct Cache {
+    slots: Vec<CacheSlot>,
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
+struct CacheSlot {
+    /// Up to 15 bytes and, in the last byte, how many; 0 = free.
+    key: u128,
+    ids: [u32; 3],
+    count: u32,
+}
+
+const CACHE_SLOTS: usize = 1 << 15;
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache { slots: Vec::new(), seed: crate::hash::seed() }
+    }
+}
+
+impl Cache {
+    fn key(bytes: &[u8]) -> Option<u128> {
+        let mut key = [0; 16];
+        if bytes.is_empty() || bytes.len() > 15 {
+            return None;
+        }
+        key[..bytes.len()].copy_from_slice(bytes);
+        key[15] = bytes.len() as u8;
+        Some(u128::from_le_bytes(key))
+    }
+
+    fn slot(&self, key: u128) -> usize {
+        let hash = crate::hash::word(self.seed, (key as u64).rotate_left(23) ^ ((key >> 64) as u64).wrapping_mul(0xA24B_AED4_963E_E407));
+        hash as usize & (CACHE_SLOTS - 1)
+    }
+
+    fn get(&self, bytes: &[u8]) -> Option<&[u32]> {
+        let key = Cache::key(bytes)?;
+        let slot = self.slots.get(self.slot(key))?;
+        (slot.key == key).then(|| &slot.ids[..slot.count as usize])
+    }
+
+    fn put(&mut self, bytes: &[u8], ids: &[u32]) {
+        let Some(key) = Cache::key(bytes) else { return };
+        if ids.len() > 3 {
+            return;
+        }
+        if self.slots.is_empty() {
+            self.slots = vec![CacheSlot::default(); CACHE_SLOTS];
+        }
+        let mut slot = CacheSlot { key, ids: [0; 3], count: ids.len() as u32 };
+        slot.ids[..ids.len()].copy_from_slice(ids);
+        let at = self.slot(key);
+        self.slots[at] = slot;
+    }
+}

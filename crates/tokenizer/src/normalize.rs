@@ -1,0 +1,136 @@
+//! Carries out a [`Normalizer`].
+//!
+//! Normalizers speak of characters; stretches of bytes that are no UTF-8 pass through as they are.
+
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
+
+use crate::TokenizerError;
+use crate::pretokenize::Regex;
+use crate::spec::{Normalizer, TextPattern};
+use crate::vocab::replace;
+
+/// One compiled step.
+#[derive(Debug)]
+enum Step {
+    Nfc,
+    Nfd,
+    Nfkc,
+    Nfkd,
+    Lowercase,
+    Strip { left: bool, right: bool },
+    Prepend(String),
+    ReplaceString(String, String),
+    ReplaceRegex(Box<Regex>, String),
+}
+
+/// A compiled normalizer.
+#[derive(Debug, Default)]
+pub(crate) struct Normalize {
+    steps: Vec<Step>,
+}
+
+impl Normalize {
+    pub(crate) fn new(file: &str, spec: Option<&Normalizer>) -> Result<Normalize, TokenizerError> {
+        let mut normalize = Normalize::default();
+        if let Some(spec) = spec {
+            normalize.add(file, spec)?;
+        }
+        Ok(normalize)
+    }
+
+    fn add(&mut self, file: &str, spec: &Normalizer) -> Result<(), TokenizerError> {
+        self.steps.push(match spec {
+            Normalizer::Nfc => Step::Nfc,
+            Normalizer::Nfd => Step::Nfd,
+            Normalizer::Nfkc => Step::Nfkc,
+            Normalizer::Nfkd => Step::Nfkd,
+            Normalizer::Lowercase => Step::Lowercase,
+            Normalizer::Strip { strip_left, strip_right } => Step::Strip { left: *strip_left, right: *strip_right },
+            Normalizer::Prepend { prepend } => Step::Prepend(prepend.clone()),
+            Normalizer::Replace { pattern: TextPattern::String(from), content } => {
+                Step::ReplaceString(from.clone(), content.clone())
+            }
+            Normalizer::Replace { pattern: TextPattern::Regex(regex), content } => {
+                Step::ReplaceRegex(Box::new(Regex::new(file, "normalizer.pattern", regex)?), content.clone())
+            }
+            Normalizer::Sequence { normalizers } => {
+                return normalizers.iter().try_for_each(|normalizer| self.add(file, normalizer));
+            }
+        });
+        Ok(())
+    }
+
+    /// The normalized text.
+    pub(crate) fn apply<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+        let mut text = Cow::Borrowed(text);
+        for step in &self.steps {
+            if let Some(changed) = step.apply(&text) {
+                text = Cow::Owned(changed);
+            }
+        }
+        text
+    }
+}
+
+impl Step {
+    /// The changed text; `None` where nothing changes.
+    fn apply(&self, text: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            // ASCII is its own normal form, in all four.
+            Step::Nfc | Step::Nfd | Step::Nfkc | Step::Nfkd if text.is_ascii() => None,
+            Step::Nfc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfc()))),
+            Step::Nfd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfd()))),
+            Step::Nfkc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkc()))),
+            Step::Nfkd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkd()))),
+            // Character by character, as Hugging Face does it: no final sigma.
+            Step::Lowercase => {
+                Some(each_chunk(text, |chunk, out| out.extend(chunk.chars().flat_map(char::to_lowercase))))
+            }
+            Step::Strip { left, right } => Some(strip(text, *left, *right).to_vec()),
+            Step::Prepend(prefix) => (!text.is_empty()).then(|| [prefix.as_bytes(), text].concat()),
+            Step::ReplaceString(from, to) => Some(replace(text, from.as_bytes(), to.as_bytes())),
+            Step::ReplaceRegex(regex, to) => {
+                let mut out = Vec::with_capacity(text.len());
+                regex.split(text, &mut |piece, matched| out.extend_from_slice(if matched { to.as_bytes() } else { piece }));
+                Some(out)
+            }
+        }
+    }
+}
+
+/// Applies `change` to each stretch of valid UTF-8.
+fn each_chunk(text: &[u8], change: impl Fn(&str, &mut String)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut changed = String::new();
+    for chunk in text.utf8_chunks() {
+        changed.clear();
+        change(chunk.valid(), &mut changed);
+        out.extend_from_slice(changed.as_bytes());
+        out.extend_from_slice(chunk.invalid());
+    }
+    out
+}
+
+fn strip(mut text: &[u8], left: bool, right: bool) -> &[u8] {
+    while left && !text.is_empty() {
+        let (code, len) = crate::unicode::decode(text);
+        if code.and_then(char::from_u32).is_none_or(|c| !c.is_whitespace()) {
+            break;
+        }
+        text = &text[len..];
+    }
+    while right {
+        // White space is at most three bytes long.
+        let trimmed = (1..=text.len().min(3)).find_map(|len| {
+            let tail = std::str::from_utf8(&text[text.len() - len..]).ok()?;
+            tail.chars().all(char::is_whitespace).then_some(&text[..text.len() - len])
+        });
+        match trimmed {
+            Some(shorter) => text = shorter,
+            None => break,
+        }
+    }
+    text
+}

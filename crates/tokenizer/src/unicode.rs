@@ -1,0 +1,163 @@
+//! The classes of characters that the pre-tokenizers' patterns speak of.
+
+use std::sync::LazyLock;
+
+use unicode_general_category::{GeneralCategory as G, get_general_category};
+
+/// `\p{L}`.
+pub(crate) const LETTER: u8 = 1;
+/// `\p{N}`.
+pub(crate) const NUMBER: u8 = 2;
+/// `\s`: the property White_Space.
+pub(crate) const SPACE: u8 = 4;
+/// `[\r\n]`.
+pub(crate) const NEWLINE: u8 = 8;
+/// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`.
+pub(crate) const UPPER: u8 = 16;
+/// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`.
+pub(crate) const LOWER: u8 = 32;
+/// `\p{P}`.
+pub(crate) const PUNCTUATION: u8 = 64;
+
+/// The classes of a character, as bits.
+fn classify(c: char) -> u8 {
+    let mut class = match get_general_category(c) {
+        G::UppercaseLetter | G::TitlecaseLetter => LETTER | UPPER,
+        G::LowercaseLetter => LETTER | LOWER,
+        G::ModifierLetter | G::OtherLetter => LETTER | UPPER | LOWER,
+        G::NonspacingMark | G::SpacingMark | G::EnclosingMark => UPPER | LOWER,
+        G::DecimalNumber | G::LetterNumber | G::OtherNumber => NUMBER,
+        G::ConnectorPunctuation
+        | G::DashPunctuation
+        | G::OpenPunctuation
+        | G::ClosePunctuation
+        | G::InitialPunctuation
+        | G::FinalPunctuation
+        | G::OtherPunctuation => PUNCTUATION,
+        _ => 0,
+    };
+    if c.is_whitespace() {
+        class |= SPACE;
+    }
+    if matches!(c, '\r' | '\n') {
+        class |= NEWLINE;
+    }
+    class
+}
+
+/// Classes by code point in two stages: pages of 256, equal pages kept once.
+struct Table {
+    pages: Vec<[u8; 256]>,
+    page_of: Box<[u16; 0x1100]>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let mut table = Table { pages: vec![[0; 256]], page_of: Box::new([0; 0x1100]) };
+    for (number, page_of) in (0u32..).zip(table.page_of.iter_mut()) {
+        // Planes 4 to 13 are unassigned, 15 and 16 for private use: no class.
+        if matches!(number >> 8, 4..=13 | 15..) {
+            continue;
+        }
+        let mut page = [0; 256];
+        for (low, class) in (0u32..).zip(page.iter_mut()) {
+            *class = char::from_u32(number << 8 | low).map_or(0, classify);
+        }
+        let found = table.pages.iter().position(|other| *other == page);
+        *page_of = found.unwrap_or(table.pages.len()) as u16;
+        if found.is_none() {
+            table.pages.push(page);
+        }
+    }
+    table
+});
+
+/// The classes of the character with this code point.
+#[inline]
+pub(crate) fn class(code: u32) -> u8 {
+    let table = &*TABLE;
+    match table.page_of.get(code as usize >> 8) {
+        Some(&page) => table.pages[page as usize][code as usize & 255],
+        None => 0,
+    }
+}
+
+/// The first character of `bytes` and its length. Bytes that are no UTF-8 come one by one, without a code.
+///
+/// `bytes` must not be empty.
+#[inline]
+pub(crate) fn decode(bytes: &[u8]) -> (Option<u32>, usize) {
+    let lead = bytes[0];
+    if lead < 0x80 {
+        return (Some(u32::from(lead)), 1);
+    }
+    decode_long(bytes)
+}
+
+fn decode_long(bytes: &[u8]) -> (Option<u32>, usize) {
+    let tail = |at: usize| bytes.get(at).filter(|byte| **byte & 0xC0 == 0x80).map(|byte| u32::from(byte & 0x3F));
+    let lead = u32::from(bytes[0]);
+    let (code, len, least) = match lead {
+        0xC2..=0xDF => (tail(1).map(|a| (lead & 0x1F) << 6 | a), 2, 0x80),
+        0xE0..=0xEF => (tail(1).zip(tail(2)).map(|(a, b)| (lead & 0xF) << 12 | a << 6 | b), 3, 0x800),
+        0xF0..=0xF4 => (
+            tail(1).zip(tail(2)).zip(tail(3)).map(|((a, b), c)| (lead & 7) << 18 | a << 12 | b << 6 | c),
+            4,
+            0x10000,
+        ),
+        _ => (None, 1, 0),
+    };
+    match code {
+        Some(code) if code >= least && char::from_u32(code).is_some() => (Some(code), len),
+        _ => (None, 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn classes_of_known_characters() {
+        assert_eq!(class('a' as u32), LETTER | LOWER);
+        assert_eq!(class('A' as u32), LETTER | UPPER);
+        assert_eq!(class('日' as u32), LETTER | UPPER | LOWER);
+        assert_eq!(class('5' as u32), NUMBER);
+        assert_eq!(class('½' as u32), NUMBER);
+        assert_eq!(class(0x301), UPPER | LOWER);
+        assert_eq!(class('\n' as u32), SPACE | NEWLINE);
+        assert_eq!(class(0xA0), SPACE);
+        assert_eq!(class(0x200B), 0);
+        assert_eq!(class('!' as u32), PUNCTUATION);
+        assert_eq!(class('$' as u32), 0);
+        assert_eq!(class(0x10_FFFF), 0);
+        assert_eq!(class(u32::MAX), 0);
+    }
+
+    /// The counts of Unicode 16, which is also what Hugging Face's wheels are built with.
+    #[test]
+    fn counts_of_unicode_16() {
+        let count = |bit: u8| (0..0x11_0000).filter(|&code| class(code) & bit != 0).count();
+        assert_eq!(count(LETTER), 141_028);
+        assert_eq!(count(NUMBER), 1911);
+        assert_eq!(count(SPACE), 25);
+        assert_eq!(count(PUNCTUATION), 855);
+    }
+
+    proptest! {
+        #[test]
+        fn decode_agrees_with_the_standard_library(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0xE0..=0xF5u8, 0x80..=0xBFu8], 1..40)) {
+            let mut at = 0;
+            let mut valid = String::new();
+            while at < bytes.len() {
+                let (code, len) = decode(&bytes[at..]);
+                let expected = std::str::from_utf8(&bytes[at..at + len]).ok();
+                prop_assert_eq!(code.and_then(char::from_u32), expected.and_then(|s| s.chars().next()));
+                valid.extend(code.and_then(char::from_u32));
+                at += len;
+            }
+            let standard: String = bytes.utf8_chunks().map(|chunk| chunk.valid()).collect();
+            prop_assert_eq!(valid, standard);
+        }
+    }
+}

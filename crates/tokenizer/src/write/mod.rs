@@ -1,0 +1,4 @@
+//! One writer for each kind of file.
+
+mod gguf;
+mod json;
