@@ -1,7 +1,7 @@
 //! What a model is, apart from its weights: one description that drives one decoder.
 //!
-//! Every family (BitNet, Llama, Qwen, Gemma, mixtures of experts) is a value of [`ModelConfig`]; the functions that
-//! read it from a file's metadata live in [`crate::load`]. The native file keeps it as JSON.
+//! Every family (BitNet, Llama, Qwen, Gemma, mixtures of experts) is a value of [`ModelConfig`]; the
+//! functions that read it from a file's metadata live in [`crate::load`]. The native file keeps it as JSON.
 use chalot_tensor::elementwise::Activation;
 use chalot_tensor::rope::{RopeScaling, RopeStyle};
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,8 @@ use crate::error::ModelError;
 
 /// The hyperparameters of a decoder-only transformer.
 ///
-/// Shapes: queries are `[num_heads][head_dim]`, keys and values `[num_kv_heads][head_dim]`; `num_heads * head_dim`
-/// need not equal `hidden_size`.
+/// Shapes: queries are `[num_heads][head_dim]`, keys and values `[num_kv_heads][head_dim]`; `num_heads *
+/// head_dim` need not equal `hidden_size`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -181,16 +181,23 @@ impl ModelConfig {
             ("num_kv_heads", self.num_kv_heads),
             ("head_dim", self.head_dim),
             ("intermediate_size", self.intermediate_size),
-            ("context_length", self.context_length),
             ("layers", self.layers.len()),
         ] {
             if value == 0 || value > MAX_DIM {
                 return fail(field, value.to_string(), "a number from 1 to 2^28");
             }
         }
+        // Beyond this, positions stop being exact in f32.
+        if self.context_length == 0 || self.context_length > 1 << 24 {
+            return fail("context_length", self.context_length.to_string(), "a number from 1 to 2^24");
+        }
         // On 32-bit targets the widths themselves must not wrap.
         if self.num_heads.checked_mul(self.head_dim).is_none_or(|width| width > MAX_DIM) {
-            return fail("num_heads x head_dim", format!("{} x {}", self.num_heads, self.head_dim), "at most 2^28");
+            return fail(
+                "num_heads x head_dim",
+                format!("{} x {}", self.num_heads, self.head_dim),
+                "at most 2^28",
+            );
         }
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             let found = format!("{} (of {} heads)", self.num_kv_heads, self.num_heads);
@@ -249,7 +256,11 @@ impl RopeConfig {
             Err(ModelError::config(file, &field, found, &expected, "the file is damaged or not a model"))
         };
         if self.dims == 0 || self.dims > head_dim || !self.dims.is_multiple_of(2) {
-            return fail("dims", self.dims.to_string(), format!("an even number up to head_dim ({head_dim})"));
+            return fail(
+                "dims",
+                self.dims.to_string(),
+                format!("an even number up to head_dim ({head_dim})"),
+            );
         }
         if !(self.theta.is_finite() && self.theta > 0.0) {
             return fail("theta", self.theta.to_string(), "a finite number above 0".into());
@@ -259,8 +270,13 @@ impl RopeConfig {
             RopeScaling::Linear { factor } => &[*factor],
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 if *original_context == 0 || high_freq_factor <= low_freq_factor {
-                    let found = format!("{low_freq_factor} .. {high_freq_factor} of {original_context} positions");
-                    return fail("scaling", found, "low_freq_factor below high_freq_factor, positions above 0".into());
+                    let found =
+                        format!("{low_freq_factor} .. {high_freq_factor} of {original_context} positions");
+                    return fail(
+                        "scaling",
+                        found,
+                        "low_freq_factor below high_freq_factor, positions above 0".into(),
+                    );
                 }
                 &[*factor, *low_freq_factor, *high_freq_factor]
             }

@@ -16,8 +16,9 @@ pub enum ConvertTo {
     /// What they are; see [`WeightsAs::Auto`].
     #[default]
     Keep,
-    /// Ternary at two bits a weight: exactly, where they are ternary, by the absmean rule where not (which only suits a
-    /// model that was trained for it). Embedding, head and router keep their form unless they are ternary too.
+    /// Ternary at two bits a weight: exactly, where they are ternary, by the absmean rule where not (which
+    /// only suits a model that was trained for it). Embedding, head and router keep their form unless they
+    /// are ternary too.
     Trit2,
     /// The same at 1.6 bits a weight.
     Trit5,
@@ -63,10 +64,11 @@ pub struct ConvertOptions<'a> {
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
 
-/// Writes the model of `source` as a native file at `path`, with `metadata` (`tokenizer.*`, `general.*`) inside.
+/// Writes the model of `source` as a native file at `path`, with `metadata` (`tokenizer.*`, `general.*`)
+/// inside.
 ///
-/// The model goes through layer by layer and waits on disk, beside `path`, until the header can be written: memory is
-/// bounded by the largest layer, the disk needs twice the file's size for a moment.
+/// The model goes through layer by layer and waits on disk, beside `path`, until the header can be written:
+/// memory is bounded by the largest layer, the disk needs twice the file's size for a moment.
 ///
 /// # Errors
 /// As [`Source::load`]; or the disk refused.

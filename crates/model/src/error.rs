@@ -139,7 +139,13 @@ impl fmt::Display for Shape {
 
 impl ModelError {
     /// A [`ModelError::Config`].
-    pub(crate) fn config(file: &str, field: &str, found: impl fmt::Display, expected: &str, mend: &str) -> Self {
+    pub(crate) fn config(
+        file: &str,
+        field: &str,
+        found: impl fmt::Display,
+        expected: &str,
+        mend: &str,
+    ) -> Self {
         Self::Config {
             file: file.into(),
             field: field.into(),

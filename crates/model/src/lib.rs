@@ -4,8 +4,8 @@
 //! [`Source`] opens what a model may be stored as (native file, GGUF, Hugging Face folder, llama2.c file) and
 //! turns it into a [`Model`]; [`write_native`] and [`convert`](convert::convert) write the native file.
 //!
-//! An [`Engine`] computes a model, a [`Sequence`] is one text and its KV cache, a [`Sampler`] chooses tokens, and a
-//! [`Generation`] ties the three together.
+//! An [`Engine`] computes a model, a [`Sequence`] is one text and its KV cache, a [`Sampler`] chooses tokens,
+//! and a [`Generation`] ties the three together.
 pub mod config;
 pub mod convert;
 pub mod engine;

@@ -64,9 +64,14 @@ pub fn perplexity(
 ) -> Result<Perplexity, EngineError> {
     let context = options.context.unwrap_or(engine.model().config.context_length.min(512));
     if context < 2 {
-        return Err(EngineError::Option { option: "context", found: context.to_string(), expected: "at least 2" });
+        return Err(EngineError::Option {
+            option: "context",
+            found: context.to_string(),
+            expected: "at least 2",
+        });
     }
-    let mut seq = Sequence::new(engine.model(), SequenceOptions { context: Some(context), ..options.sequence })?;
+    let mut seq =
+        Sequence::new(engine.model(), SequenceOptions { context: Some(context), ..options.sequence })?;
     if tokens.len() < context {
         let what = "the text's tokens (perplexity needs at least one context of them)";
         return Err(EngineError::Input { what, found: tokens.len(), expected: context });

@@ -1,7 +1,7 @@
 //! The weights of a model, as the decoder uses them.
 //!
-//! Norm weights are those that multiply: where a family stores `w` and multiplies by `1 + w` (Gemma), the loader has
-//! added the 1. Matrices are `[outputs][inputs]`.
+//! Norm weights are those that multiply: where a family stores `w` and multiplies by `1 + w` (Gemma), the
+//! loader has added the 1. Matrices are `[outputs][inputs]`.
 use chalot_tensor::matrix::Matrix;
 
 use crate::config::ModelConfig;
@@ -120,8 +120,8 @@ impl Model {
         self.size().bytes
     }
 
-    /// Bytes of weights that one decoding step reads: every layer, the experts that one token visits, the head, and
-    /// one row of the embedding. The figure that memory bandwidth is divided by.
+    /// Bytes of weights that one decoding step reads: every layer, the experts that one token visits, the
+    /// head, and one row of the embedding. The figure that memory bandwidth is divided by.
     pub fn bytes_per_token(&self) -> u64 {
         let top_k = self.config.experts.as_ref().map_or(0, |experts| experts.top_k);
         let layers: Size = self.layers.iter().map(|layer| layer.size(top_k)).sum();
@@ -144,7 +144,10 @@ struct Size {
 
 impl std::iter::Sum for Size {
     fn sum<I: Iterator<Item = Size>>(sizes: I) -> Size {
-        sizes.fold(Size::default(), |a, b| Size { parameters: a.parameters + b.parameters, bytes: a.bytes + b.bytes })
+        sizes.fold(Size::default(), |a, b| Size {
+            parameters: a.parameters + b.parameters,
+            bytes: a.bytes + b.bytes,
+        })
     }
 }
 
@@ -197,7 +200,9 @@ impl Layer {
             Ffn::Dense(ffn) => ffn.size(),
             Ffn::Experts(experts) => {
                 let routed: Size = experts.experts.iter().take(visited).map(Measure::size).sum();
-                [routed, experts.router.size(), experts.selection_bias.size(), experts.shared.size()].into_iter().sum()
+                [routed, experts.router.size(), experts.selection_bias.size(), experts.shared.size()]
+                    .into_iter()
+                    .sum()
             }
         };
         [self.attention.size(), self.ffn_norm.size(), ffn, self.ffn_post_norm.size()].into_iter().sum()

@@ -24,12 +24,14 @@ fn check(name: &str, tolerance: f64) {
         let model = Arc::new(Source::open(&folder).unwrap().load(&exec, &LoadOptions::default()).unwrap());
         let vocab = model.config.vocab_size;
         assert_eq!(expected.len(), tokens.len() * vocab);
-        let mut seq = Sequence::new(&model, SequenceOptions { kv: Some(KvType::F32), context: None }).unwrap();
+        let mut seq =
+            Sequence::new(&model, SequenceOptions { kv: Some(KvType::F32), context: None }).unwrap();
         let mut engine = Engine::new(model, exec, EngineOptions::default()).unwrap();
         let mut found = Vec::new();
         engine.forward_all(&mut seq, &tokens, &mut |_, logits| found.extend_from_slice(logits)).unwrap();
 
-        let rms = (expected.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / expected.len() as f64).sqrt();
+        let rms =
+            (expected.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / expected.len() as f64).sqrt();
         let differences = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs()));
         let (index, largest) = differences.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
         let error = largest / rms;

@@ -28,7 +28,8 @@ fn check_everywhere(family: Family, format: Format) {
     assert_ne!(expected[1], expected[2]);
     for isa in Isa::available() {
         for (threads, chunk) in [(1, 1), (3, 7), (2, 64), (1, TOKENS)] {
-            let what = format!("{family:?} {format} on {} with {threads} threads, chunks of {chunk}", isa.name());
+            let what =
+                format!("{family:?} {format} on {} with {threads} threads, chunks of {chunk}", isa.name());
             let found = all_logits(&mut engine(&model, isa, threads, chunk), &mut sequence(&model), &tokens);
             for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 assert_same_bits(found, expected, &format!("{what}, token {index}"));

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use chalot_model::{
-    Engine, EngineError, EngineOptions, Finish, Generation, GenerationOptions, Model, PerplexityOptions, Sampler,
-    SamplingParams, Sequence, SequenceOptions, perplexity,
+    Engine, EngineError, EngineOptions, Finish, Generation, GenerationOptions, Model, PerplexityOptions,
+    Sampler, SamplingParams, Sequence, SequenceOptions, perplexity,
 };
 use chalot_simd::Isa;
 use chalot_tensor::matrix::Format;
@@ -50,7 +50,10 @@ fn impossible_contexts_and_chunks_are_refused() {
     let (model, engine) = llama();
     assert_eq!(with_context(&model, 0).unwrap_err(), EngineError::ContextLength { asked: 0, trained: 2048 });
     let error = with_context(&model, 2049).unwrap_err();
-    assert_eq!(error.to_string(), "a context of 2049 tokens was asked for, but the model is made for 1 to 2048");
+    assert_eq!(
+        error.to_string(),
+        "a context of 2049 tokens was asked for, but the model is made for 1 to 2048"
+    );
     let zero = Engine::new(model, engine.exec().clone(), EngineOptions { chunk: 0 });
     assert_eq!(zero.err().unwrap().to_string(), "chunk is 0, but must be at least 1");
 }
@@ -61,7 +64,10 @@ fn a_sequence_of_another_model_is_refused() {
     let mut other = (*model(Family::Llama, Format::F32, 1)).clone();
     other.config.num_kv_heads = 1;
     let error = engine.forward(&mut sequence(&other), &[1]).unwrap_err();
-    assert!(error.to_string().contains("3 layers of 1 heads of 20, this model has 3 layers of 2 heads of 20"), "{error}");
+    assert!(
+        error.to_string().contains("3 layers of 1 heads of 20, this model has 3 layers of 2 heads of 20"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -92,14 +98,24 @@ fn layers_out_of_turn_are_refused() {
     let mut seq = with_context(&model, 4).unwrap();
     let mut hidden = Vec::new();
     engine.embed(&[1, 2], &mut hidden).unwrap();
-    let mut try_layers = |layers, position, hidden: &mut [f32]| engine.layers(&mut seq, layers, position, hidden);
-    assert!(matches!(try_layers(0..4, 0, &mut hidden), Err(EngineError::Input { found: 4, expected: 3, .. })));
-    assert!(matches!(try_layers(0..1, 1, &mut hidden), Err(EngineError::Input { found: 1, expected: 0, .. })));
+    let mut try_layers =
+        |layers, position, hidden: &mut [f32]| engine.layers(&mut seq, layers, position, hidden);
+    assert!(matches!(
+        try_layers(0..4, 0, &mut hidden),
+        Err(EngineError::Input { found: 4, expected: 3, .. })
+    ));
+    assert!(matches!(
+        try_layers(0..1, 1, &mut hidden),
+        Err(EngineError::Input { found: 1, expected: 0, .. })
+    ));
     assert!(matches!(try_layers(0..1, 0, &mut hidden[1..]), Err(EngineError::Input { .. })));
     try_layers(0..1, 0, &mut hidden.clone()).unwrap();
     try_layers(0..1, 2, &mut hidden.clone()).unwrap();
     let gap = try_layers(1..2, 2, &mut hidden.clone()).unwrap_err();
-    assert!(matches!(gap, EngineError::Input { found: 2, expected: 0, .. }), "layer 1 has nothing yet: {gap}");
+    assert!(
+        matches!(gap, EngineError::Input { found: 2, expected: 0, .. }),
+        "layer 1 has nothing yet: {gap}"
+    );
     let error = try_layers(0..1, 3, &mut hidden.clone()).unwrap_err();
     assert_eq!(error, EngineError::ContextOverflow { used: 3, new: 2, context: 4 });
 }
@@ -110,7 +126,8 @@ fn greedy(engine: &mut Engine, seq: &mut Sequence, prompt: &[u32], n: usize) -> 
     let mut input = prompt.to_vec();
     for _ in 0..n {
         let logits = engine.forward(seq, &input).unwrap();
-        let next = (0..VOCAB).rev().max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize])).unwrap();
+        let next =
+            (0..VOCAB).rev().max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize])).unwrap();
         tokens.push(next);
         input = vec![next];
     }
@@ -130,7 +147,10 @@ fn generation_is_the_plain_loop() {
     assert_eq!(generation.finish(), Some(Finish::MaxTokens));
     assert!(generation.next().is_none());
     let stats = generation.stats();
-    assert_eq!((stats.prompt_tokens, stats.reused_tokens, stats.generated_tokens, stats.decode_steps), (3, 0, 20, 19));
+    assert_eq!(
+        (stats.prompt_tokens, stats.reused_tokens, stats.generated_tokens, stats.decode_steps),
+        (3, 0, 20, 19)
+    );
     assert!(stats.prompt_rate() > 0.0 && stats.decode_rate() > 0.0);
 }
 
@@ -142,7 +162,8 @@ fn generation_stops_where_it_should() {
     let mut run = |context: usize, stop: &[u32], max_tokens| {
         let mut seq = with_context(&model, context).unwrap();
         let options = GenerationOptions { stop, max_tokens };
-        let mut generation = Generation::start(&mut engine, &mut seq, &mut sampler, &[1, 2, 3], options).unwrap();
+        let mut generation =
+            Generation::start(&mut engine, &mut seq, &mut sampler, &[1, 2, 3], options).unwrap();
         let tokens: Vec<u32> = generation.by_ref().map(Result::unwrap).collect();
         (tokens, generation.finish().unwrap())
     };
@@ -216,7 +237,8 @@ fn perplexity_scores_the_second_halves() {
             }
         }
         let told = RefCell::new(Vec::new());
-        let progress = |done, all, score: &chalot_model::Perplexity| told.borrow_mut().push((done, all, score.tokens));
+        let progress =
+            |done, all, score: &chalot_model::Perplexity| told.borrow_mut().push((done, all, score.tokens));
         let options = PerplexityOptions {
             context: Some(20),
             bos,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use chalot_formats::gguf::Gguf;
 use chalot_model::{
-    Engine, EngineOptions, Generation, GenerationOptions, LoadOptions, PerplexityOptions, Sampler, SamplingParams,
-    Sequence, SequenceOptions, Source, WeightsAs, perplexity,
+    Engine, EngineOptions, Generation, GenerationOptions, LoadOptions, PerplexityOptions, Sampler,
+    SamplingParams, Sequence, SequenceOptions, Source, WeightsAs, perplexity,
 };
 use chalot_simd::Isa;
 use chalot_tensor::exec::Exec;
@@ -56,8 +56,14 @@ fn check_perplexity(weights: WeightsAs, tolerance: f64) {
     let score = perplexity(&mut engine, &tokens[..1024], &options).unwrap();
     assert_eq!(score.tokens, 512);
     let found = score.perplexity();
-    println!("perplexity {found:.4}, expected {EXPECTED}, {:.3} bits per byte", score.bits_per_byte().unwrap());
-    assert!((found / EXPECTED - 1.0).abs() <= tolerance, "perplexity {found}, expected {EXPECTED} within {tolerance}");
+    println!(
+        "perplexity {found:.4}, expected {EXPECTED}, {:.3} bits per byte",
+        score.bits_per_byte().unwrap()
+    );
+    assert!(
+        (found / EXPECTED - 1.0).abs() <= tolerance,
+        "perplexity {found}, expected {EXPECTED} within {tolerance}"
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The arithmetic of ternary language models, the same bits on every CPU.
+pub mod activations;
 pub mod attention;
 pub mod elementwise;
 pub mod exec;
+pub mod linear;
 pub mod math;
 pub mod matrix;
 pub mod norm;
@@ -10,3 +12,14 @@ pub mod pool;
 pub mod rope;
 pub mod softmax;
 pub mod ternary;
+#[cfg(test)]
+mod testing;
+pub mod yardstick;
+
+pub use self::{
+    activations::Activations,
+    exec::{Exec, ShapeError},
+    linear::matmul,
+    matrix::{Format, Matrix, MatrixError, MatrixSpec, Packing, ScaleBy},
+    pool::Pool,
+};

@@ -1,10 +1,13 @@
 //! Carries out a [`Normalizer`].
 //!
 //! Normalizers speak of characters; stretches of bytes that are no UTF-8 pass through as they are.
+//!
+//! The normal forms are those of Unicode 9, on purpose: Hugging Face `tokenizers` uses these tables, and so did whoever
+//! trained a model with it. (Characters that came later are left as they are; the forms of older ones never change.)
 
 use std::borrow::Cow;
 
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization_alignments::UnicodeNormalization;
 
 use crate::TokenizerError;
 use crate::pretokenize::Regex;
@@ -80,10 +83,10 @@ impl Step {
         match self {
             // ASCII is its own normal form, in all four.
             Step::Nfc | Step::Nfd | Step::Nfkc | Step::Nfkd if text.is_ascii() => None,
-            Step::Nfc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfc()))),
-            Step::Nfd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfd()))),
-            Step::Nfkc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkc()))),
-            Step::Nfkd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkd()))),
+            Step::Nfc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfc().map(|(c, _)| c)))),
+            Step::Nfd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfd().map(|(c, _)| c)))),
+            Step::Nfkc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkc().map(|(c, _)| c)))),
+            Step::Nfkd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkd().map(|(c, _)| c)))),
             // Character by character, as Hugging Face does it: no final sigma.
             Step::Lowercase => {
                 Some(each_chunk(text, |chunk, out| out.extend(chunk.chars().flat_map(char::to_lowercase))))

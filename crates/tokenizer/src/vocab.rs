@@ -179,9 +179,9 @@ impl Vocab {
         self.formed.binary_search(&id).is_ok()
     }
 
-    /// Whether any added token is.
-    pub(crate) fn has_formed_added(&self) -> bool {
-        !self.formed.is_empty()
+    /// All such added tokens, ascending.
+    pub(crate) fn formed_added(&self) -> &[u32] {
+        &self.formed
     }
 
     /// Whether merges and whole pre-tokens may become an entry of this kind.

@@ -28,10 +28,35 @@ struct Report {
     cores: Option<usize>,
     hardware_threads: usize,
     threads: usize,
-    memory_bytes: u64,
-    memory_available_bytes: u64,
+    #[serde(flatten)]
+    memory: Option<Memory>,
     page_bytes: usize,
     cache_folder: Option<PathBuf>,
+}
+
+/// What this process may use: in a container less than the machine has.
+#[derive(Serialize)]
+struct Memory {
+    #[serde(rename = "memory_bytes")]
+    total: u64,
+    #[serde(rename = "memory_available_bytes")]
+    available: u64,
+}
+
+impl Memory {
+    /// `None` where the system does not tell.
+    fn of_this_process() -> Option<Self> {
+        let mut system = System::new().ok()?;
+        system.refresh_memory();
+        let machine = Self { total: system.total_memory(), available: system.available_memory() };
+        Some(match system.cgroup_limits() {
+            Some(limits) => Self {
+                total: limits.total_memory.min(machine.total),
+                available: limits.free_memory.min(machine.available),
+            },
+            None => machine,
+        })
+    }
 }
 
 /// Which instructions the kernels of the chosen set use.
@@ -63,13 +88,6 @@ pub fn doctor(args: Doctor, settings: &Settings) -> anyhow::Result<()> {
 
 impl Report {
     fn new(settings: &Settings) -> Self {
-        let mut system = System::new();
-        system.refresh_memory();
-        // In a container the machine's memory is not what this process may use.
-        let limits = system.cgroup_limits();
-        let total = limits.as_ref().map_or(system.total_memory(), |limits| limits.total_memory.min(system.total_memory()));
-        let available =
-            limits.map_or(system.available_memory(), |limits| limits.free_memory.min(system.available_memory()));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             os: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned()),
@@ -82,8 +100,7 @@ impl Report {
             cores: physical_cores(),
             hardware_threads: std::thread::available_parallelism().map_or(1, usize::from),
             threads: settings.threads,
-            memory_bytes: total,
-            memory_available_bytes: available,
+            memory: Memory::of_this_process(),
             page_bytes: page_size::get(),
             cache_folder: cache_folder(),
         }
@@ -107,8 +124,9 @@ impl Report {
         let cores = self.cores.map_or_else(|| "unknown".into(), |cores| cores.to_string());
         line("cores", format!("{cores}, {} hardware threads for this process", self.hardware_threads))?;
         line("threads", format!("{} ({threads})", self.threads))?;
-        let available = bytes(self.memory_available_bytes);
-        line("memory", format!("{}, {available} available", bytes(self.memory_bytes)))?;
+        let memory = self.memory.as_ref();
+        let memory = memory.map(|memory| format!("{}, {} available", bytes(memory.total), bytes(memory.available)));
+        line("memory", memory.unwrap_or_else(|| "unknown".into()))?;
         line("page", bytes(self.page_bytes as u64))?;
         let folder = self.cache_folder.as_ref().map_or("none".into(), |folder| folder.display().to_string());
         line("cache folder", folder)?;

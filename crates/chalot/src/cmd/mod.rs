@@ -20,7 +20,6 @@ use crate::{
 
 /// `chalot` alone: what to type first.
 pub fn welcome(settings: &Settings) -> anyhow::Result<()> {
-    let bold = |text| settings.console.bold(text);
     let mut out = io::stdout().lock();
     writeln!(out, "chalot {}: language models of -1, 0 and +1, on this CPU\n", env!("CARGO_PKG_VERSION"))?;
     let lines = [
@@ -34,7 +33,8 @@ pub fn welcome(settings: &Settings) -> anyhow::Result<()> {
     ];
     for (command, meaning) in lines {
         // Padded before it is made bold: escape codes have no width.
-        writeln!(out, "  {}{meaning}", bold(&format!("{command:<33}")))?;
+        let padded = format!("{command:<33}");
+        writeln!(out, "  {}{meaning}", settings.console.bold(&padded))?;
     }
     Ok(())
 }

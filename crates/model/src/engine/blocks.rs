@@ -2,9 +2,9 @@
 use chalot_tensor::attention::{AttentionParams, attention};
 use chalot_tensor::elementwise::{add_assign, add_bias, gated};
 use chalot_tensor::exec::{Exec, ShapeError};
-use chalot_tensor::matrix::{Activations, matmul};
 use chalot_tensor::norm::{rms_norm, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
+use chalot_tensor::{Activations, matmul};
 
 use super::experts;
 use super::scratch::{AttentionBuffers, FfnBuffers, Scratch, room};
@@ -24,7 +24,12 @@ pub(super) struct Pass<'a> {
 }
 
 /// `y = x · Wᵀ + b`.
-pub(super) fn linear(exec: &Exec, linear: &Linear, x: &mut Activations, y: &mut [f32]) -> Result<(), ShapeError> {
+pub(super) fn linear(
+    exec: &Exec,
+    linear: &Linear,
+    x: &mut Activations,
+    y: &mut [f32],
+) -> Result<(), ShapeError> {
     matmul(exec, &linear.weight, x, y)?;
     match &linear.bias {
         Some(bias) => add_bias(exec, y, bias),
@@ -57,9 +62,8 @@ pub(super) fn attention_block(
         soft_cap: config.attention_soft_cap,
         window: config.layers[index].window,
     };
-    let mut attend = |out: &mut [f32]| {
-        attention(exec, &params, tiles, &q[..q_len], first_position, kv.blocks(index), out)
-    };
+    let mut attend =
+        |out: &mut [f32]| attention(exec, &params, tiles, &q[..q_len], first_position, kv.blocks(index), out);
     match &weights.sub_norm {
         Some(sub_norm) => {
             let rows = room(spare, q_len);

@@ -64,7 +64,10 @@ fn ffn(config: &ModelConfig, layer: &Layer, experts: bool) -> Result<(), EngineE
                 (shared, width) => length("the shared experts", shared.iter().len(), width.iter().len()),
             }
         }
-        _ => Err(EngineError::Model(format!("experts are {}", if experts { "missing" } else { "there, but not described" }))),
+        _ => Err(EngineError::Model(format!(
+            "experts are {}",
+            if experts { "missing" } else { "there, but not described" }
+        ))),
     }
 }
 

@@ -8,9 +8,9 @@
 //! order whatever the group: from zero, its experts by ascending index, each `sum = sum + (weight * y)` rounded twice,
 //! then the shared expert. Products are independent of how many rows they are made for, so the bits of a
 //! token do not depend on the tokens beside it.
+use chalot_tensor::Activations;
 use chalot_tensor::elementwise::add_assign;
 use chalot_tensor::exec::ShapeError;
-use chalot_tensor::matrix::Activations;
 use chalot_tensor::softmax::softmax_rows;
 
 use super::blocks::{Pass, gated_ffn, linear};

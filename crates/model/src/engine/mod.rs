@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use chalot_tensor::elementwise::{scale_assign, soft_cap};
 use chalot_tensor::exec::Exec;
-use chalot_tensor::matrix::matmul;
+use chalot_tensor::matmul;
 use chalot_tensor::norm::rms_norm;
 use chalot_tensor::rope::RopeTable;
 
@@ -183,7 +183,11 @@ impl Engine {
             return input("the hidden states' length", hidden.len(), (m + 1) * width);
         }
         if m > seq.context().saturating_sub(first_position) {
-            return Err(EngineError::ContextOverflow { used: first_position, new: m, context: seq.context() });
+            return Err(EngineError::ContextOverflow {
+                used: first_position,
+                new: m,
+                context: seq.context(),
+            });
         }
         if let Some(layer) = layers.clone().find(|&layer| seq.kv.len(layer) < first_position) {
             return input("the first position", first_position, seq.kv.len(layer));

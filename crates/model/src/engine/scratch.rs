@@ -1,6 +1,6 @@
 //! Buffers of the forward pass, kept from token to token.
+use chalot_tensor::Activations;
 use chalot_tensor::attention::AttentionScratch;
-use chalot_tensor::matrix::Activations;
 
 use super::experts::Routing;
 

@@ -28,8 +28,8 @@ pub(crate) trait Weights {
     fn bias(&self, role: Role, len: usize) -> Result<Vec<f32>, ModelError>;
     /// A norm of `len` weights, as they multiply.
     fn norm(&self, role: Role, len: usize) -> Result<Vec<f32>, ModelError>;
-    /// The gates, ups and downs of a layer's experts: `[intermediate][hidden]` twice, `[hidden][intermediate]`; each
-    /// kind in one form.
+    /// The gates, ups and downs of a layer's experts: `[intermediate][hidden]` twice,
+    /// `[hidden][intermediate]`; each kind in one form.
     fn experts(&self, layer: usize, config: &ModelConfig) -> Result<[Vec<Matrix>; 3], ModelError>;
     /// What is added to a layer's routing logits for the choice of experts, if the model has it.
     fn selection_bias(&self, layer: usize, count: usize) -> Result<Option<Vec<f32>>, ModelError>;
@@ -47,7 +47,8 @@ impl Assembler<'_> {
     /// The whole model.
     pub(crate) fn model(self) -> Result<Model, ModelError> {
         let embedding = self.embedding()?;
-        let layers = (0..self.config.num_layers()).map(|index| self.layer(index)).collect::<Result<_, _>>()?;
+        let layers =
+            (0..self.config.num_layers()).map(|index| self.layer(index)).collect::<Result<_, _>>()?;
         let final_norm = self.final_norm()?;
         let head = self.head()?;
         self.weights.finish()?;
@@ -56,7 +57,12 @@ impl Assembler<'_> {
 
     /// The embedding.
     pub(crate) fn embedding(&self) -> Result<Matrix, ModelError> {
-        self.weights.matrix(Role::Embedding, Usage::Embedding, self.config.vocab_size, self.config.hidden_size)
+        self.weights.matrix(
+            Role::Embedding,
+            Usage::Embedding,
+            self.config.vocab_size,
+            self.config.hidden_size,
+        )
     }
 
     /// The norm before the head.
@@ -143,7 +149,8 @@ impl Assembler<'_> {
             down: linear(down),
             sub_norm: None,
         });
-        let shared = experts.shared_intermediate_size.map(|width| self.network(layer, Where::Shared, width, false));
+        let shared =
+            experts.shared_intermediate_size.map(|width| self.network(layer, Where::Shared, width, false));
         Ok(Experts {
             router: linear(weight),
             selection_bias: self.weights.selection_bias(layer, experts.count)?,
@@ -168,8 +175,11 @@ pub(crate) fn for_each_tensor(config: &ModelConfig, visit: &mut dyn FnMut(Role, 
     let _ = head
         && visit(Role::Embedding, Kind::Weight, &[config.vocab_size, hidden])
         && visit(Role::FinalNorm, Kind::Weight, &[hidden])
-        && (0..config.num_layers())
-            .all(|layer| layer_tensors(config, layer, &mut |part, kind, shape| visit(Role::Layer(layer, part), kind, shape)));
+        && (0..config.num_layers()).all(|layer| {
+            layer_tensors(config, layer, &mut |part, kind, shape| {
+                visit(Role::Layer(layer, part), kind, shape)
+            })
+        });
 }
 
 fn layer_tensors(
@@ -207,15 +217,16 @@ fn layer_tensors(
         return false;
     }
     let mut network = |place, width, bias| {
-        Projection::ALL.iter().all(|&projection| {
-            linear(Part::Ffn(place, projection), projection.shape(hidden, width), bias)
-        })
+        Projection::ALL
+            .iter()
+            .all(|&projection| linear(Part::Ffn(place, projection), projection.shape(hidden, width), bias))
     };
     match config.experts.as_ref().filter(|_| has_experts) {
         None => network(Where::Dense, config.intermediate_size, biases.ffn),
         Some(experts) => {
             experts.shared_intermediate_size.is_none_or(|width| network(Where::Shared, width, false))
-                && (0..experts.count).all(|expert| network(Where::Expert(expert), experts.intermediate_size, false))
+                && (0..experts.count)
+                    .all(|expert| network(Where::Expert(expert), experts.intermediate_size, false))
                 && linear(Part::Router, (experts.count, hidden), false)
         }
     }

@@ -1,7 +1,7 @@
 //! From a stored tensor to a matrix in kernel order, slab by slab.
 //!
-//! A slab is some whole tiles of rows. Each is decoded, brought into its final form and put at its place in the
-//! matrix by one task, so memory beyond the finished matrix is a few slabs, whatever the tensor's size.
+//! A slab is some whole tiles of rows. Each is decoded, brought into its final form and put at its place in
+//! the matrix by one task, so memory beyond the finished matrix is a few slabs, whatever the tensor's size.
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -97,7 +97,9 @@ impl<'a> Source<'a> {
     /// What the file holds. Floats that are known to be codes count as ternary.
     fn natural(&self) -> Natural {
         match (&self.data, self.stored.coding) {
-            (Data::Packed(_), _) | (Data::View(_), Coding::Codes(_)) => Natural::Ternary { block: self.rows * self.cols },
+            (Data::Packed(_), _) | (Data::View(_), Coding::Codes(_)) => {
+                Natural::Ternary { block: self.rows * self.cols }
+            }
             (Data::View(view), _) => view.kind(),
         }
     }
@@ -226,7 +228,9 @@ fn natural_form(exec: &Exec, sources: &[Source], packing: Packing) -> Result<For
         Natural::Int8 => Form::Copy(INT8),
         Natural::Int4 { mins } => Form::Copy(Format::Int4 { mins }),
         // A scale beside float weights makes products that only f32 holds.
-        Natural::Float if sources.iter().any(|source| source.stored.scale.is_some()) => Form::From(Format::F32),
+        Natural::Float if sources.iter().any(|source| source.stored.scale.is_some()) => {
+            Form::From(Format::F32)
+        }
         Natural::Float => match first.stored.coding {
             Coding::Ggml(TensorType::F32 | TensorType::F64) => Form::From(Format::F32),
             Coding::Ggml(TensorType::F16) => Form::Copy(Format::F16),
@@ -236,8 +240,9 @@ fn natural_form(exec: &Exec, sources: &[Source], packing: Packing) -> Result<For
     })
 }
 
-/// The coarsest scale granularity, not coarser than `at_least_as_fine`, that keeps a ternary tensor exact: one scale
-/// allows the cheaper kernels, and files often repeat one scale in every block. A block of zeros fits any scale.
+/// The coarsest scale granularity, not coarser than `at_least_as_fine`, that keeps a ternary tensor exact:
+/// one scale allows the cheaper kernels, and files often repeat one scale in every block. A block of zeros
+/// fits any scale.
 fn coarsest(exec: &Exec, source: &Source, at_least_as_fine: ScaleBy) -> Result<ScaleBy, ModelError> {
     let Natural::Ternary { block } = source.natural() else { return Ok(at_least_as_fine) };
     let cols = source.cols;
@@ -294,12 +299,13 @@ fn build(exec: &Exec, source: &Source, form: Form) -> Result<Matrix, ModelError>
                     ScaleBy::Row => row_scales(&codes, &scales, cols, block),
                     ScaleBy::Group(_) => scales,
                 };
-                Matrix::from_ternary(one, packing, rows.len(), cols, &codes, scale_by, &scales).map_err(failed)
+                Matrix::from_ternary(one, packing, rows.len(), cols, &codes, scale_by, &scales)
+                    .map_err(failed)
             })
         }
-        Form::Copy(format) => slabs::assemble(exec, format, (rows, cols), failed, |one, rows| {
-            copy(source, one, format, rows)
-        }),
+        Form::Copy(format) => {
+            slabs::assemble(exec, format, (rows, cols), failed, |one, rows| copy(source, one, format, rows))
+        }
         Form::From(format) => slabs::assemble(exec, format, (rows, cols), failed, |one, rows| {
             let mut values = vec![0.0; rows.len() * cols];
             source.decode_f32(rows.clone(), &mut values)?;
@@ -320,12 +326,16 @@ fn copy(source: &Source, one: &Exec, format: Format, rows: Range<usize>) -> Resu
         return matrix.map_err(|error| source.failed(error));
     }
     match source.decode(rows)? {
-        Decoded::Int8 { codes, scales } => Matrix::from_int8(one, count, cols, &codes, ScaleBy::Group(32), &scales),
+        Decoded::Int8 { codes, scales } => {
+            Matrix::from_int8(one, count, cols, &codes, ScaleBy::Group(32), &scales)
+        }
         Decoded::Int4 { codes, scales, mins } => {
             Matrix::from_int4(one, count, cols, &codes, &scales, mins.as_deref())
         }
         Decoded::Float(values) => Matrix::from_f32(one, format, count, cols, &values),
-        Decoded::Ternary { .. } => return Err(source.stored.error("ternary codes", "integers", super::DAMAGED)),
+        Decoded::Ternary { .. } => {
+            return Err(source.stored.error("ternary codes", "integers", super::DAMAGED));
+        }
     }
     .map_err(|error| source.failed(error))
 }
@@ -334,7 +344,8 @@ fn copy(source: &Source, one: &Exec, format: Format, rows: Range<usize>) -> Resu
 fn common_scale(source: &Source) -> Result<f32, ModelError> {
     for rows in slabs::ranges(source.rows, source.cols) {
         if let Decoded::Ternary { codes, block, scales } = source.decode(rows)? {
-            let used = codes.chunks(block).zip(&scales).find(|(codes, _)| codes.iter().any(|&code| code != 0));
+            let used =
+                codes.chunks(block).zip(&scales).find(|(codes, _)| codes.iter().any(|&code| code != 0));
             if let Some((_, &scale)) = used {
                 return Ok(scale);
             }

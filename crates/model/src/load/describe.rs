@@ -94,7 +94,8 @@ impl Source {
                 (Some("llama2.c".to_owned()), Vec::new(), tensors)
             }
         };
-        let elements = |tensor: &TensorDescription| tensor.shape.iter().map(|&dim| dim as u64).product::<u64>();
+        let elements =
+            |tensor: &TensorDescription| tensor.shape.iter().map(|&dim| dim as u64).product::<u64>();
         Description {
             file: self.file().into(),
             kind: self.kind().name(),
@@ -116,7 +117,9 @@ fn native_form(spec: &str, stored: &[usize]) -> Option<(String, Vec<usize>)> {
     match specs.as_slice() {
         [one] => Some((one.format.to_string(), vec![one.rows, one.cols])),
         many => {
-            let weights = many.iter().try_fold(0usize, |sum, spec| sum.checked_add(spec.rows.checked_mul(spec.cols)?))?;
+            let weights = many
+                .iter()
+                .try_fold(0usize, |sum, spec| sum.checked_add(spec.rows.checked_mul(spec.cols)?))?;
             let forms: Vec<String> = many.iter().map(|spec| spec.format.to_string()).collect();
             Some((forms.join("; "), vec![*stored.first()?, weights]))
         }

@@ -80,7 +80,8 @@ impl Weights for Foreign<'_> {
         let stack = |projection: Projection| {
             let (rows, cols) = projection.shape(config.hidden_size, width);
             let role = |expert| Role::Layer(layer, Part::Ffn(Where::Expert(expert), projection));
-            let stored = (0..count).map(|expert| self.store.required(role(expert), Kind::Weight, &[rows, cols]));
+            let stored =
+                (0..count).map(|expert| self.store.required(role(expert), Kind::Weight, &[rows, cols]));
             let stored = stored.collect::<Result<Vec<_>, _>>()?;
             let matrices = build::alike(self.exec, &stored, Usage::Linear, self.options)?;
             self.advance(stored.iter().map(|stored| stored.bytes.len()).sum());

@@ -1,8 +1,8 @@
 //! What a foreign GGUF file is: its metadata as a [`ModelConfig`].
 //!
-//! Key names and defaults follow ggml's `docs/gguf.md` and, where that is silent, what llama.cpp does with them. Norm
-//! weights of Gemma are stored as `1 + w` already; q and k of the `llama` architecture are stored with their rows
-//! permuted for the interleaved rotation, those of all others in Hugging Face's order.
+//! Key names and defaults follow ggml's `docs/gguf.md` and, where that is silent, what llama.cpp does with
+//! them. Norm weights of Gemma are stored as `1 + w` already; q and k of the `llama` architecture are stored
+//! with their rows permuted for the interleaved rotation, those of all others in Hugging Face's order.
 use chalot_formats::gguf::Gguf;
 use chalot_tensor::elementwise::Activation;
 use chalot_tensor::rope::{RopeScaling, RopeStyle};
@@ -11,7 +11,8 @@ use super::names::{Names, Part, Projection, Role, Where};
 use crate::config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
 use crate::error::ModelError;
 
-/// The configuration that a GGUF file describes. `rope_factors` is the content of its tensor `rope_freqs.weight`.
+/// The configuration that a GGUF file describes. `rope_factors` is the content of its tensor
+/// `rope_freqs.weight`.
 pub(super) fn config(
     file: &str,
     gguf: &Gguf,
@@ -46,8 +47,8 @@ fn llama(keys: &Keys) -> Result<ModelConfig, ModelError> {
 fn bitnet(keys: &Keys) -> Result<ModelConfig, ModelError> {
     let mut config = keys.base("bitnet", RopeStyle::Neox)?;
     config.sub_norms = true;
-    // The 2B-4T model squares its ReLU; the models before it, which share the string "bitnet", use SiLU. Files that
-    // say neither are told apart by the numbers of that one model.
+    // The 2B-4T model squares its ReLU; the models before it, which share the string "bitnet", use SiLU.
+    // Files that say neither are told apart by the numbers of that one model.
     let is_2b_4t = config.hidden_size == 2560
         && config.intermediate_size == 6912
         && config.num_layers() == 30
@@ -81,7 +82,8 @@ fn gemma3(keys: &Keys) -> Result<ModelConfig, ModelError> {
     config.post_norms = true;
     config.embedding_scale = (config.hidden_size as f32).sqrt();
     config.final_soft_cap = keys.f32("final_logit_softcapping")?;
-    // The file does not hold query_pre_attn_scalar: it is head_dim, but in the 27B model, the one with 62 layers.
+    // The file does not hold query_pre_attn_scalar: it is head_dim, but in the 27B model, the one with 62
+    // layers.
     if config.num_layers() == 62 {
         config.attention_scale = 1.0 / ((config.hidden_size / config.num_heads) as f32).sqrt();
     }
@@ -89,7 +91,8 @@ fn gemma3(keys: &Keys) -> Result<ModelConfig, ModelError> {
         // Five layers see the window, turning with the local theta; the sixth sees everything.
         let theta = keys.f32("rope.freq_base_swa")?.unwrap_or(10_000.0);
         let dims = config.rope[0].dims;
-        let local = RopeConfig { style: RopeStyle::Neox, theta: theta.into(), dims, scaling: RopeScaling::None };
+        let local =
+            RopeConfig { style: RopeStyle::Neox, theta: theta.into(), dims, scaling: RopeScaling::None };
         config.rope.push(local);
         let is_local = keys.window_pattern(config.num_layers(), 6)?;
         for (layer, _) in config.layers.iter_mut().zip(is_local).filter(|(_, is_local)| *is_local) {
@@ -144,7 +147,13 @@ impl Keys<'_> {
         if let Some(value) = self.usize("attention.value_length")?.filter(|&value| value != head_dim) {
             let expected = format!("{head_dim}, as the keys");
             let mend = "heads of two widths are not supported";
-            return Err(ModelError::config(self.file, &self.key("attention.value_length"), value, &expected, mend));
+            return Err(ModelError::config(
+                self.file,
+                &self.key("attention.value_length"),
+                value,
+                &expected,
+                mend,
+            ));
         }
         let vocab_size = match self.gguf.tensor(&Names::Gguf.weight(Role::Embedding)) {
             Some(embedding) => embedding.rows(),
@@ -188,7 +197,9 @@ impl Keys<'_> {
         let count = self.required("block_count")?;
         super::check_layers(self.file, &self.key("block_count"), count, self.gguf.tensors.len())?;
         let has_router = |layer| self.has(Role::Layer(layer, Part::Router));
-        Ok((0..count).map(|layer| LayerConfig { window: None, rope: 0, experts: has_router(layer) }).collect())
+        Ok((0..count)
+            .map(|layer| LayerConfig { window: None, rope: 0, experts: has_router(layer) })
+            .collect())
     }
 
     fn rope_scaling(&self) -> Result<RopeScaling, ModelError> {
@@ -215,7 +226,13 @@ impl Keys<'_> {
             if list.len() != layers {
                 let expected = format!("{layers}, one a layer");
                 let mend = "the file is damaged";
-                return Err(ModelError::config(self.file, &key, format!("{} entries", list.len()), &expected, mend));
+                return Err(ModelError::config(
+                    self.file,
+                    &key,
+                    format!("{} entries", list.len()),
+                    &expected,
+                    mend,
+                ));
             }
             return Ok(list.to_vec());
         }
@@ -230,7 +247,13 @@ impl Keys<'_> {
         };
         if self.usize("expert_shared_count")?.is_some_and(|count| count > 0) {
             let mend = "shared experts of this architecture are not supported";
-            return Err(ModelError::config(self.file, &self.key("expert_shared_count"), "above 0", "0", mend));
+            return Err(ModelError::config(
+                self.file,
+                &self.key("expert_shared_count"),
+                "above 0",
+                "0",
+                mend,
+            ));
         }
         config.experts = Some(ExpertsConfig {
             count,

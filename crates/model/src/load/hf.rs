@@ -1,8 +1,8 @@
 //! What a Hugging Face folder is: its `config.json` as a [`ModelConfig`].
 //!
 //! Fields and defaults are those of the configuration classes of `transformers`, in the keys that published
-//! checkpoints use and in those of version 5 (`rope_parameters`, `layer_types`). Rotations are all of the half-split
-//! (NeoX) style.
+//! checkpoints use and in those of version 5 (`rope_parameters`, `layer_types`). Rotations are all of the
+//! half-split (NeoX) style.
 use chalot_formats::hf::{Config, Quantization};
 use chalot_tensor::elementwise::Activation;
 use chalot_tensor::rope::{RopeScaling, RopeStyle};
@@ -26,7 +26,11 @@ pub(super) struct Conventions {
 }
 
 /// Reads `config.json`. `tensors` is the number of tensors in the folder, which bounds the layers.
-pub(super) fn config(json: &Config, name: &str, tensors: usize) -> Result<(ModelConfig, Conventions), ModelError> {
+pub(super) fn config(
+    json: &Config,
+    name: &str,
+    tensors: usize,
+) -> Result<(ModelConfig, Conventions), ModelError> {
     let architectures = json.strings("architectures")?.unwrap_or_default();
     let architecture = match architectures.first() {
         Some(first) => first,
@@ -35,7 +39,13 @@ pub(super) fn config(json: &Config, name: &str, tensors: usize) -> Result<(Model
     let quantization = Quantization::from_config(json)?;
     if quantization.as_ref().is_some_and(|quantization| quantization.use_rms_norm) {
         let mend = "a norm before every projection is not supported";
-        return Err(ModelError::config(json.file(), "quantization_config.use_rms_norm", "true", "false", mend));
+        return Err(ModelError::config(
+            json.file(),
+            "quantization_config.use_rms_norm",
+            "true",
+            "false",
+            mend,
+        ));
     }
     let absmean = quantization.as_ref().is_some_and(|quantization| quantization.scale().is_none());
     let mut conventions = Conventions { norms: HfNorms::Llama, norm_offset: 0.0, absmean, quantization };
@@ -122,7 +132,10 @@ fn qwen3_moe(fields: &Fields) -> Result<ModelConfig, ModelError> {
 
 fn olmoe(fields: &Fields) -> Result<ModelConfig, ModelError> {
     if fields.json.f64("clip_qkv")?.is_some() {
-        return Err(fields.json.unsupported("clip_qkv", "null", "this variant of the model is not supported").into());
+        return Err(fields
+            .json
+            .unsupported("clip_qkv", "null", "this variant of the model is not supported")
+            .into());
     }
     let mut config = fields.base("olmoe", Defaults { eps: 1e-5, ..Defaults::default() })?;
     config.qk_norm = QkNorm::Row;
@@ -158,13 +171,16 @@ fn gemma3(fields: &Fields) -> Result<ModelConfig, ModelError> {
     config.biases = fields.attention_bias()?;
     config.embedding_scale = (config.hidden_size as f32).sqrt();
     config.attention_scale = 1.0 / json.f32("query_pre_attn_scalar")?.unwrap_or(256.0).sqrt();
-    config.attention_soft_cap = json.f32("attn_logit_softcapping")?;
+    // `attn_logit_softcapping` is a field left over from Gemma 2: transformers reads it and computes without
+    // it.
     config.final_soft_cap = json.f32("final_logit_softcapping")?;
 
     // Layers with a window turn with a theta of their own, and are never stretched.
     let parameters = json.section("rope_parameters")?;
     let local = match &parameters {
-        Some(parameters) => parameters.section("sliding_attention")?.map(|local| local.f64("rope_theta")).transpose()?,
+        Some(parameters) => {
+            parameters.section("sliding_attention")?.map(|local| local.f64("rope_theta")).transpose()?
+        }
         None => Some(json.f64("rope_local_base_freq")?),
     };
     let theta = local.flatten().unwrap_or(10_000.0);
@@ -279,8 +295,9 @@ impl Fields<'_> {
         Ok(Biases { qkv: bias, output: bias, ffn: false })
     }
 
-    /// The rotation of layers without a window. In published configurations theta stands at the top and the rest in
-    /// `rope_scaling`; version 5 puts all into `rope_parameters`, by the kind of layer where kinds differ.
+    /// The rotation of layers without a window. In published configurations theta stands at the top and the
+    /// rest in `rope_scaling`; version 5 puts all into `rope_parameters`, by the kind of layer where kinds
+    /// differ.
     fn rope(&self, head_dim: usize, theta: f64) -> Result<RopeConfig, ModelError> {
         let json = self.json;
         let section = match json.section("rope_parameters")? {
@@ -296,7 +313,8 @@ impl Fields<'_> {
             Some(share) => share,
             None => json.f64("partial_rotary_factor")?.unwrap_or(1.0),
         };
-        // As transformers computes it; a share that makes no sense is caught when the configuration is validated.
+        // As transformers computes it; a share that makes no sense is caught when the configuration is
+        // validated.
         let dims = (head_dim as f64 * rotated) as usize;
         let scaling = match &section {
             Some(section) => self.rope_scaling(section)?,
@@ -337,8 +355,8 @@ impl Fields<'_> {
         self.windows(config, window, 0, |layer| layer >= first)
     }
 
-    /// Gives a window and the rotation `rope` to the layers that `layer_types` lists, or else to those that `local`
-    /// says.
+    /// Gives a window and the rotation `rope` to the layers that `layer_types` lists, or else to those that
+    /// `local` says.
     fn windows(
         &self,
         config: &mut ModelConfig,
@@ -356,7 +374,8 @@ impl Fields<'_> {
             }
         }
         for (index, layer) in config.layers.iter_mut().enumerate() {
-            let is_local = types.as_ref().map_or_else(|| local(index), |types| types[index] == "sliding_attention");
+            let is_local =
+                types.as_ref().map_or_else(|| local(index), |types| types[index] == "sliding_attention");
             if is_local {
                 (layer.window, layer.rope) = (Some(window), rope);
             }

@@ -75,7 +75,7 @@ pub(super) fn store(file: &str, llama2c: &Llama2c, bytes: &Bytes) -> Store {
             tensors.insert(name, stored);
         }
     }
-    Store { file: file.into(), names: Names::Gguf, tensors }
+    Store { file: file.into(), names: Names::Gguf, tensors, stacks: HashMap::new() }
 }
 
 fn role(part: Stacked, layer: usize) -> Role {

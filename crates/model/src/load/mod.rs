@@ -1,8 +1,8 @@
 //! Opening what a model may be stored as, and turning it into a [`Model`].
 //!
-//! [`Source::open`] maps the file (or the folder's files) and reads what describes it; nothing is decoded. Then
-//! [`Source::config`] says what the model is, [`Source::describe`] what is in the file, and [`Source::load`] builds the
-//! weights: in place for a native file, repacked in parallel for all others.
+//! [`Source::open`] maps the file (or the folder's files) and reads what describes it; nothing is decoded.
+//! Then [`Source::config`] says what the model is, [`Source::describe`] what is in the file, and
+//! [`Source::load`] builds the weights: in place for a native file, repacked in parallel for all others.
 //!
 //! One function for each family turns metadata into a [`ModelConfig`]; the tensors, under the names of their
 //! roles, go the same way for all.
@@ -31,7 +31,8 @@ use crate::error::ModelError;
 use crate::{config::ModelConfig, weights::Model};
 
 /// The families that load.
-pub const SUPPORTED: &[&str] = &["bitnet", "llama", "qwen2", "qwen3", "gemma3", "olmoe", "llama2.c", "chalot"];
+pub const SUPPORTED: &[&str] =
+    &["bitnet", "llama", "qwen2", "qwen3", "gemma3", "olmoe", "llama2.c", "chalot"];
 
 /// What to do about a file that contradicts itself.
 pub(crate) const DAMAGED: &str = "the file is damaged: download or convert it again";
@@ -41,30 +42,34 @@ pub(crate) const DAMAGED: &str = "the file is damaged: download or convert it ag
 pub struct LoadOptions<'a> {
     /// In which form to keep the weights.
     pub weights: WeightsAs,
-    /// How to pack ternary weights; without one, as a native file has them, and two bits a weight from all others.
+    /// How to pack ternary weights; without one, as a native file has them, and two bits a weight from all
+    /// others.
     pub packing: Option<Packing>,
-    /// Called as loading goes on with the bytes read and the bytes of all tensors. Not called for native files, which
-    /// open in place.
+    /// Called as loading goes on with the bytes read and the bytes of all tensors. Not called for native
+    /// files, which open in place.
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
 
 impl std::fmt::Debug for LoadOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoadOptions").field("weights", &self.weights).field("packing", &self.packing).finish_non_exhaustive()
+        f.debug_struct("LoadOptions")
+            .field("weights", &self.weights)
+            .field("packing", &self.packing)
+            .finish_non_exhaustive()
     }
 }
 
 /// In which form to keep the weights. The router of a mixture of experts is always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightsAs {
-    /// The form closest to the file's: ternary stays ternary, 4-bit and 8-bit integers stay what they are, floats stay
-    /// as stored; what no kernel keeps (K-quants of other widths) becomes int8 in groups of 32.
+    /// The form closest to the file's: ternary stays ternary, 4-bit and 8-bit integers stay what they are,
+    /// floats stay as stored; what no kernel keeps (K-quants of other widths) becomes int8 in groups of 32.
     #[default]
     Auto,
     /// All in f32: slow, large, and as exact as the file.
     F32,
-    /// Linear layers in ternary: exactly where they are ternary, by the absmean rule where they are not. Embedding and
-    /// head stay as they are.
+    /// Linear layers in ternary: exactly where they are ternary, by the absmean rule where they are not.
+    /// Embedding and head stay as they are.
     Ternary,
     /// Everything in int8, in groups of 32.
     Int8,

@@ -39,13 +39,19 @@ pub(crate) fn recode(
         (_, Format::Trit2(_) | Format::Trit5(_)) => {
             Matrix::from_f32(exec, wanted, rows, cols, &matrix.to_f32())
         }
-        _ => slabs::assemble(exec, wanted, (rows, cols), |error| error, |one, range| {
-            let mut values = vec![0.0; range.len() * cols];
-            for (row, out) in range.clone().zip(values.chunks_mut(cols)) {
-                // The row is inside the matrix and the slice as long as a row.
-                let _ = matrix.row(row, out);
-            }
-            Matrix::from_f32(one, wanted, range.len(), cols, &values)
-        }),
+        _ => slabs::assemble(
+            exec,
+            wanted,
+            (rows, cols),
+            |error| error,
+            |one, range| {
+                let mut values = vec![0.0; range.len() * cols];
+                for (row, out) in range.clone().zip(values.chunks_mut(cols)) {
+                    // The row is inside the matrix and the slice as long as a row.
+                    let _ = matrix.row(row, out);
+                }
+                Matrix::from_f32(one, wanted, range.len(), cols, &values)
+            },
+        ),
     }
 }

@@ -48,8 +48,8 @@ pub(super) fn parallel<T: Send, E: Send>(
 /// A slab: its rows, and its part of the image's weights, scales and minimums.
 type Place<'a> = (Range<usize>, [&'a mut [u8]; 3]);
 
-/// Builds a matrix of `rows` by `cols` from the slabs that `slab` makes of some rows. Slabs run in parallel, each on
-/// the one-threaded `Exec` it is given.
+/// Builds a matrix of `rows` by `cols` from the slabs that `slab` makes of some rows. Slabs run in parallel,
+/// each on the one-threaded `Exec` it is given.
 pub(super) fn assemble<E: Send>(
     exec: &Exec,
     format: Format,

@@ -20,8 +20,8 @@ use crate::weights::Model;
 
 /// An opened model file or folder: mapped and described, its weights not yet touched.
 ///
-/// The files are mapped, not read: while a model made from a source lives they must not be truncated or overwritten
-/// (replacing a file by renaming another over it is fine).
+/// The files are mapped, not read: while a model made from a source lives they must not be truncated or
+/// overwritten (replacing a file by renaming another over it is fine).
 pub struct Source {
     /// As the user named it.
     file: String,
@@ -62,7 +62,8 @@ impl SourceKind {
 }
 
 impl Source {
-    /// Opens a GGUF file (native or not), a Hugging Face folder or a llama2.c file; what it is, its content says.
+    /// Opens a GGUF file (native or not), a Hugging Face folder or a llama2.c file; what it is, its content
+    /// says.
     ///
     /// # Errors
     /// Nothing is there, it is none of these, or what describes it is damaged.
@@ -72,7 +73,8 @@ impl Source {
         Ok(Self { file: path.display().to_string(), path: Some(path.into()), content })
     }
 
-    /// A native file in memory, such as the model that ships in the program. `name` stands for the file in messages.
+    /// A native file in memory, such as the model that ships in the program. `name` stands for the file in
+    /// messages.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -153,8 +155,8 @@ impl Source {
     /// Builds the model's weights.
     ///
     /// # Errors
-    /// As [`Source::config`]; a tensor that is missing, too many, of the wrong shape, of a type that cannot be
-    /// decoded, or damaged.
+    /// As [`Source::config`]; a tensor that is missing, too many, of the wrong shape, of a type that cannot
+    /// be decoded, or damaged.
     pub fn load(&self, exec: &Exec, options: &LoadOptions) -> Result<Model, ModelError> {
         self.assembler(exec, options)?.model()
     }
@@ -187,10 +189,11 @@ impl Source {
 fn map(path: &Path) -> Result<Bytes, ModelError> {
     let failed = |error| ModelError::io(path, error);
     let file = File::open(path).map_err(failed)?;
-    // SAFETY: the bytes must not change while they are borrowed. No program can rule that out for a file; we map
-    // read-only, never write to a model file in place (`write_native` renames), and check indices against the length
-    // of the map, never against a length read again. Weights changed by others compute wrong numbers and nothing worse
-    // (`Matrix::from_image` takes any bytes); a truncated file ends the process with SIGBUS, as documented at `Source`.
+    // SAFETY: the bytes must not change while they are borrowed. No program can rule that out for a file; we
+    // map read-only, never write to a model file in place (`write_native` renames), and check indices against
+    // the length of the map, never against a length read again. Weights changed by others compute wrong
+    // numbers and nothing worse (`Matrix::from_image` takes any bytes); a truncated file ends the process
+    // with SIGBUS, as documented at `Source`.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
     Ok(Bytes::from_owner(map))
 }
@@ -233,7 +236,11 @@ fn open_file(path: &Path) -> Result<Content, ModelError> {
     let is_gguf = magic == container::MAGIC;
     if !is_gguf && !name.ends_with(".bin") {
         return Err(ModelError::NotAModel {
-            found: if magic.is_empty() { "an empty file".into() } else { format!("a file that begins with {magic:02x?}") },
+            found: if magic.is_empty() {
+                "an empty file".into()
+            } else {
+                format!("a file that begins with {magic:02x?}")
+            },
             file,
             expected: "a GGUF file, a Hugging Face folder or a llama2.c .bin file".into(),
             mend: "check the path".into(),

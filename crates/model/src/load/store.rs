@@ -5,7 +5,7 @@ use bytes::Bytes;
 use chalot_formats::TensorType;
 
 use super::assemble::for_each_tensor;
-use super::names::{Names, Part, Role, Where};
+use super::names::{Names, Part, Projection, Role, Where};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Shape};
 
@@ -96,8 +96,10 @@ pub(crate) struct Store {
     pub(crate) file: String,
     /// How it names tensors.
     pub(crate) names: Names,
-    /// By name.
+    /// By name; stacks of experts taken apart.
     pub(crate) tensors: HashMap<String, Stored>,
+    /// The shapes of those stacks, by name.
+    pub(crate) stacks: HashMap<String, Vec<usize>>,
 }
 
 /// Which half of a linear layer.
@@ -108,7 +110,8 @@ pub(crate) enum Kind {
 }
 
 /// What to do about a file whose tensors and configuration contradict each other.
-const MEND: &str = "the weights and the configuration do not belong together: download or convert the model again";
+const MEND: &str =
+    "the weights and the configuration do not belong together: download or convert the model again";
 
 impl Store {
     /// The name of a tensor of this file.
@@ -140,30 +143,48 @@ impl Store {
     }
 
     fn missing(&self, role: Role, kind: Kind, shape: &[usize]) -> ModelError {
-        // GGUF files hold experts in stacks; there is no tensor of the single one's name to miss.
-        let (role, shape) = match (role, &self.names) {
-            (Role::Layer(layer, Part::Ffn(Where::Expert(_), projection)), Names::Gguf) => {
-                let stacked = Role::Layer(layer, Part::Ffn(Where::Stacked, projection));
-                (stacked, [&[0], shape].concat())
-            }
-            _ => (role, shape.to_vec()),
-        };
         ModelError::MissingTensor {
             file: self.file.clone(),
             tensor: self.name(role, kind),
-            expected: Shape(shape),
+            expected: Shape(shape.to_vec()),
             mend: MEND.into(),
         }
     }
 
-    /// Checks that every tensor the configuration needs is there in its shape, and that no other is. Nothing is
-    /// allocated on the configuration's word alone: the first missing tensor ends the check.
+    /// What is wrong with the stack that lacks an expert: GGUF files have no tensor of the single one's name
+    /// to miss.
+    fn wrong_stack(&self, layer: usize, projection: Projection, count: usize, shape: &[usize]) -> ModelError {
+        let role = Role::Layer(layer, Part::Ffn(Where::Stacked, projection));
+        let tensor = self.names.weight(role);
+        let expected = [&[count], shape].concat();
+        match self.stacks.get(&tensor) {
+            None => self.missing(role, Kind::Weight, &expected),
+            Some(found) => ModelError::TensorShape {
+                file: self.file.clone(),
+                tensor,
+                found: Shape(found.clone()),
+                expected: Shape(expected),
+                mend: MEND.into(),
+            },
+        }
+    }
+
+    /// Checks that every tensor the configuration needs is there in its shape, and that no other is. Nothing
+    /// is allocated on the configuration's word alone: the first missing tensor ends the check.
     pub(crate) fn check(&self, config: &ModelConfig) -> Result<(), ModelError> {
         let mut used = HashSet::new();
         let mut error = None;
         for_each_tensor(config, &mut |role, kind, shape| {
             if let Err(wrong) = self.required(role, kind, shape) {
-                error = Some(wrong);
+                let count = config.experts.as_ref().map_or(0, |experts| experts.count);
+                error = Some(match role {
+                    Role::Layer(layer, Part::Ffn(Where::Expert(_), projection))
+                        if self.names == Names::Gguf =>
+                    {
+                        self.wrong_stack(layer, projection, count, shape)
+                    }
+                    _ => wrong,
+                });
                 return false;
             }
             used.insert(self.name(role, kind));

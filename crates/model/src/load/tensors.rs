@@ -1,5 +1,5 @@
-//! The tensors of GGUF files and Hugging Face folders as a [`Store`]: stacks of experts taken apart, scales joined to
-//! what they scale.
+//! The tensors of GGUF files and Hugging Face folders as a [`Store`]: stacks of experts taken apart, scales
+//! joined to what they scale.
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::error::ModelError;
 /// The tensors of a GGUF file.
 pub(super) fn gguf(file: &str, gguf: &Gguf, bytes: &Bytes) -> Result<Store, ModelError> {
     let mut tensors = HashMap::new();
+    let mut stacks = HashMap::new();
     let mut scales = Vec::new();
     for info in &gguf.tensors {
         let stored = Stored {
@@ -32,6 +33,7 @@ pub(super) fn gguf(file: &str, gguf: &Gguf, bytes: &Bytes) -> Result<Store, Mode
         } else if info.name.ends_with("rope_freqs.weight") || info.name.ends_with("attn_rot_embd.weight") {
             // Part of the configuration (`rope_factors`), or what every reader computes for itself.
         } else if let Some((layer, projection)) = gguf_stack(&info.name) {
+            stacks.insert(info.name.clone(), stored.shape.clone());
             for (expert, part) in stored.unstack()?.into_iter().enumerate() {
                 let role = Role::Layer(layer, Part::Ffn(Where::Expert(expert), projection));
                 tensors.insert(Names::Gguf.weight(role), part);
@@ -41,7 +43,7 @@ pub(super) fn gguf(file: &str, gguf: &Gguf, bytes: &Bytes) -> Result<Store, Mode
         }
     }
     join_scales(file, &mut tensors, scales, |scale| scale)?;
-    Ok(Store { file: file.into(), names: Names::Gguf, tensors })
+    Ok(Store { file: file.into(), names: Names::Gguf, tensors, stacks })
 }
 
 /// Layer and projection of a stack of experts by its name.
@@ -111,7 +113,7 @@ pub(super) fn hf(
         }
     }
     let names = Names::Hf { prefix: prefix.into(), norms: conventions.norms };
-    Ok(Store { file: file.into(), names, tensors })
+    Ok(Store { file: file.into(), names, tensors, stacks: HashMap::new() })
 }
 
 fn hf_tensor(
@@ -141,20 +143,25 @@ fn hf_tensor(
         }
         _ => {
             let expected = "F32, F16, BF16, or U8 with a quantization_config of method bitnet";
-            return Err(stored.error(format!("dtype {}", info.dtype), expected, "get the model in one of these types"));
+            return Err(stored.error(
+                format!("dtype {}", info.dtype),
+                expected,
+                "get the model in one of these types",
+            ));
         }
     };
     Ok(stored)
 }
 
-/// Whether a tensor is the weight of a linear layer that was trained to be quantized: a projection in a layer that
-/// `modules_to_not_convert` does not name (by its path, a path above it, or the end of its path).
+/// Whether a tensor is the weight of a linear layer that was trained to be quantized: a projection in a layer
+/// that `modules_to_not_convert` does not name (by its path, a path above it, or the end of its path).
 fn is_converted(name: &str, conventions: &Conventions) -> bool {
     let Some(module) = name.strip_suffix(".weight").filter(|module| module.ends_with("_proj")) else {
         return false;
     };
     let kept = conventions.quantization.iter().flat_map(|quantization| &quantization.modules_to_not_convert);
-    let above = |kept: &str| module.strip_prefix(kept).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let above =
+        |kept: &str| module.strip_prefix(kept).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     !kept.into_iter().any(|kept| above(kept) || module.ends_with(kept.as_str()))
 }
 
@@ -165,7 +172,8 @@ fn halves(stored: &Stored) -> Result<(Stored, Stored), ModelError> {
         let found = format!("{rows} rows");
         return Err(stored.error(found, "an even number: gate and up, one after the other", super::DAMAGED));
     }
-    let half = |range| Stored { shape: vec![rows / 2, cols], bytes: stored.bytes.slice(range), ..stored.clone() };
+    let half =
+        |range| Stored { shape: vec![rows / 2, cols], bytes: stored.bytes.slice(range), ..stored.clone() };
     let middle = stored.bytes.len() / 2;
     Ok((half(0..middle), half(middle..stored.bytes.len())))
 }
@@ -180,7 +188,9 @@ fn scalar(stored: &Stored) -> Result<f32, ModelError> {
     };
     match number {
         Some(number) if number.is_finite() && number != 0.0 => Ok(number),
-        Some(number) => Err(stored.error(number.to_string(), "a finite number that is not 0", super::DAMAGED)),
+        Some(number) => {
+            Err(stored.error(number.to_string(), "a finite number that is not 0", super::DAMAGED))
+        }
         None => {
             let found = format!("{} elements", stored.rows() * stored.cols());
             Err(stored.error(found, "one float", super::DAMAGED))

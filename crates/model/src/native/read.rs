@@ -23,7 +23,13 @@ pub(crate) fn config(file: &str, gguf: &Gguf) -> Result<ModelConfig, ModelError>
     let json = gguf.metadata.required_str(CONFIG_KEY)?;
     let config: ModelConfig = serde_json::from_str(json).map_err(|error| {
         let mend = "the file is damaged, or written by a newer version of this program";
-        ModelError::config(file, CONFIG_KEY, format_args!("JSON that cannot be read ({error})"), "a configuration", mend)
+        ModelError::config(
+            file,
+            CONFIG_KEY,
+            format_args!("JSON that cannot be read ({error})"),
+            "a configuration",
+            mend,
+        )
     })?;
     config.validate(file)?;
     Ok(config)
@@ -62,7 +68,12 @@ impl<'a> Native<'a> {
     }
 
     /// The tensor `name` of type `ty`, and its bytes.
-    fn tensor(&self, name: &str, ty: TensorType, shape: &[usize]) -> Result<(&TensorInfo, Bytes), ModelError> {
+    fn tensor(
+        &self,
+        name: &str,
+        ty: TensorType,
+        shape: &[usize],
+    ) -> Result<(&TensorInfo, Bytes), ModelError> {
         let Some(info) = self.gguf.tensor(name) else {
             return Err(ModelError::MissingTensor {
                 file: self.file.into(),
@@ -84,7 +95,8 @@ impl<'a> Native<'a> {
         let key = format!("{MATRIX_KEY}{name}");
         let text = self.gguf.metadata.required_str(&key)?;
         let specs: Result<Vec<MatrixSpec>, _> = text.split("; ").map(str::parse).collect();
-        let specs = specs.map_err(|error| self.error(name, error.to_string(), format!("{N} of them in key {key}")))?;
+        let specs = specs
+            .map_err(|error| self.error(name, error.to_string(), format!("{N} of them in key {key}")))?;
         specs.try_into().map_err(|specs: Vec<MatrixSpec>| {
             self.error(name, format!("{} specifications in key {key}", specs.len()), N.to_string())
         })
@@ -160,7 +172,8 @@ impl Weights for Native<'_> {
         for expert in 0..count {
             let mut start = 0;
             for ((stack, spec), projection) in stacks.iter_mut().zip(specs).zip(Projection::ALL) {
-                let failed = |source| ModelError::Matrix { file: self.file.into(), tensor: name.clone(), source };
+                let failed =
+                    |source| ModelError::Matrix { file: self.file.into(), tensor: name.clone(), source };
                 let len = spec.image_len().map_err(failed)?;
                 let end = start + len.min(stride);
                 if end > stride || len > stride {

@@ -17,8 +17,8 @@ use crate::weights::{Experts, Ffn, GatedFfn, Layer, Linear, Model};
 /// Writes a model and some metadata (`tokenizer.*`, `general.*`) as a native file: to a temporary file beside
 /// `path`, which is renamed when all is written.
 ///
-/// Keys that describe the model itself (`chalot.*`, `general.architecture`, `general.alignment`) are the writer's own;
-/// such pairs in `metadata` are left out.
+/// Keys that describe the model itself (`chalot.*`, `general.architecture`, `general.alignment`) are the
+/// writer's own; such pairs in `metadata` are left out.
 ///
 /// # Errors
 /// The disk refused, or the experts of a layer differ in form.
@@ -35,8 +35,8 @@ pub fn write_native(model: &Model, metadata: &[(String, Value)], path: &Path) ->
     writer.finish(&model.config, metadata)
 }
 
-/// Collects a model's tensors and writes them. With a spool, what was collected lies there and not in memory, until
-/// all is known and the header can be written.
+/// Collects a model's tensors and writes them. With a spool, what was collected lies there and not in memory,
+/// until all is known and the header can be written.
 pub(crate) struct NativeWriter<'a> {
     path: &'a Path,
     spool: Option<File>,
@@ -79,7 +79,13 @@ impl<'a> NativeWriter<'a> {
     pub(crate) fn vector(&mut self, name: &str, values: &[f32]) -> Result<(), ModelError> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let pieces = vec![self.piece(bytes.into())?];
-        self.entries.push(Entry { name: name.into(), dims: vec![values.len()], ty: TensorType::F32, spec: None, pieces });
+        self.entries.push(Entry {
+            name: name.into(),
+            dims: vec![values.len()],
+            ty: TensorType::F32,
+            spec: None,
+            pieces,
+        });
         Ok(())
     }
 
@@ -140,7 +146,9 @@ impl<'a> NativeWriter<'a> {
         if let Some(shared) = &experts.shared {
             self.network(layer, Where::Shared, shared)?;
         }
-        let matrices = |expert: &'_ GatedFfn| [&expert.gate, &expert.up, &expert.down].map(|linear| linear.weight.clone());
+        let matrices = |expert: &'_ GatedFfn| {
+            [&expert.gate, &expert.up, &expert.down].map(|linear| linear.weight.clone())
+        };
         let Some(first) = experts.experts.first().map(matrices) else { return Ok(()) };
         let specs = first.each_ref().map(|matrix| *matrix.spec());
         let mut pieces = Vec::new();
@@ -164,7 +172,10 @@ impl<'a> NativeWriter<'a> {
             }
             pieces.push(Piece::Zeros(len.next_multiple_of(ALIGNMENT) - len));
         }
-        let stride = specs.iter().zip(&first).map(|(_, matrix)| matrix.image().len().next_multiple_of(IMAGE_ALIGNMENT));
+        let stride = specs
+            .iter()
+            .zip(&first)
+            .map(|(_, matrix)| matrix.image().len().next_multiple_of(IMAGE_ALIGNMENT));
         let stride = stride.sum::<usize>().next_multiple_of(ALIGNMENT);
         self.entries.push(Entry {
             name: experts_name(layer),
@@ -233,8 +244,9 @@ impl<'a> NativeWriter<'a> {
 
 /// The configuration: for us, and in GGUF's words for others.
 fn describe(header: &mut Header, config: &ModelConfig) -> Result<(), ModelError> {
-    let json = serde_json::to_string(config)
-        .map_err(|error| ModelError::config("", CONFIG_KEY, error, "numbers that JSON holds", "this is a bug"))?;
+    let json = serde_json::to_string(config).map_err(|error| {
+        ModelError::config("", CONFIG_KEY, error, "numbers that JSON holds", "this is a bug")
+    })?;
     header.set("general.architecture", ARCHITECTURE);
     header.set("general.type", "model");
     header.set("general.name", config.name.as_str());

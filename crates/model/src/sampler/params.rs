@@ -51,7 +51,12 @@ impl SamplingParams {
         };
         let t = self.temperature;
         check(t.is_finite() && t >= 0.0, "temperature", t, "a finite number, 0 (greedy) or more")?;
-        check(self.top_p > 0.0 && self.top_p <= 1.0, "top_p", self.top_p, "above 0 and at most 1 (1 keeps all)")?;
+        check(
+            self.top_p > 0.0 && self.top_p <= 1.0,
+            "top_p",
+            self.top_p,
+            "above 0 and at most 1 (1 keeps all)",
+        )?;
         check((0.0..=1.0).contains(&self.min_p), "min_p", self.min_p, "between 0 (keeps all) and 1")?;
         let r = self.repeat_penalty;
         check(r.is_finite() && r > 0.0, "repeat_penalty", r, "a finite number above 0 (1 changes nothing)")

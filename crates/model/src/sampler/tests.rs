@@ -29,7 +29,8 @@ fn greedy_takes_the_lowest_of_the_largest_and_never_nan() {
 
 #[test]
 fn greedy_honours_the_penalty_and_draws_nothing() {
-    let mut greedy = Sampler::new(SamplingParams { repeat_penalty: 2.0, ..SamplingParams::greedy() }).unwrap();
+    let mut greedy =
+        Sampler::new(SamplingParams { repeat_penalty: 2.0, ..SamplingParams::greedy() }).unwrap();
     let before = greedy.rng.clone();
     assert_eq!(greedy.sample(&[3.0, 2.0, 1.0], &[]), 0);
     assert_eq!(greedy.sample(&[3.0, 2.0, 1.0], &[0]), 1);
@@ -58,7 +59,8 @@ fn top_k_in_one_pass_is_that_of_a_sort() {
     let mut rng = Rng::new(11);
     for k in [1, 2, 40, 300, 999] {
         // Few distinct values, so that many tie; falling and rising stretches, so that the floor moves.
-        let l: Vec<f32> = (0..1000).map(|i| (rng.next_u64() % 50) as f32 + (i % 300) as f32 / 10.0 - 20.0).collect();
+        let l: Vec<f32> =
+            (0..1000).map(|i| (rng.next_u64() % 50) as f32 + (i % 300) as f32 / 10.0 - 20.0).collect();
         let mut order: Vec<u32> = (0..1000).collect();
         order.sort_by(|&a, &b| l[b as usize].total_cmp(&l[a as usize]).then(a.cmp(&b)));
         let mut s = sampler(|p| p.top_k = k);
@@ -88,7 +90,14 @@ fn a_nucleus_longer_than_one_sorting_is_the_same() {
     order.sort_by(|&a, &b| l[b].total_cmp(&l[a]).then(a.cmp(&b)));
     let total: f64 = l.iter().map(|&x| f64::from(x).exp()).sum();
     let mut sum = 0.0;
-    let n = order.iter().position(|&i| { sum += f64::from(l[i]).exp(); sum >= 0.7 * total }).unwrap() + 1;
+    let n = order
+        .iter()
+        .position(|&i| {
+            sum += f64::from(l[i]).exp();
+            sum >= 0.7 * total
+        })
+        .unwrap()
+        + 1;
     let mut expected: Vec<u32> = order[..n].iter().map(|&i| i as u32).collect();
     expected.sort_unstable();
     assert_eq!(found, expected);
@@ -180,5 +189,7 @@ fn parameters_out_of_range_are_named() {
     assert!(bad(&|p| p.top_p = f32::NAN).starts_with("top_p"));
     assert!(bad(&|p| p.min_p = 1.5).starts_with("min_p is 1.5"));
     assert!(bad(&|p| p.repeat_penalty = 0.0).starts_with("repeat_penalty is 0"));
-    assert!(Sampler::new(SamplingParams::default()).is_ok() && Sampler::new(SamplingParams::greedy()).is_ok());
+    assert!(
+        Sampler::new(SamplingParams::default()).is_ok() && Sampler::new(SamplingParams::greedy()).is_ok()
+    );
 }

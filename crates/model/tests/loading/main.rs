@@ -1,4 +1,5 @@
-//! Loading and writing models: every family's configuration, every form of weights, every error, the native file.
+//! Loading and writing models: every family's configuration, every form of weights, every error, the native
+//! file.
 mod config_gguf;
 mod config_hf;
 mod errors;

@@ -18,7 +18,16 @@ pub fn golden(name: &str) -> PathBuf {
 }
 
 pub const GOLDEN: &[&str] = &[
-    "llama", "llama-tied", "qwen2", "qwen3", "gemma3", "gemma3-softcap", "olmoe", "qwen3-moe", "bitnet", "bitnet-online",
+    "llama",
+    "llama-tied",
+    "qwen2",
+    "qwen3",
+    "gemma3",
+    "gemma3-softcap",
+    "olmoe",
+    "qwen3-moe",
+    "bitnet",
+    "bitnet-online",
     "llama-bitlinear",
 ];
 
@@ -111,7 +120,7 @@ impl GgufFile {
         }
         let mut writer = header.write_to("test", Vec::new()).unwrap();
         for (_, _, _, bytes) in &self.tensors {
-            writer.tensor(bytes).unwrap();
+            writer.write_tensor(bytes).unwrap();
         }
         writer.finish().unwrap()
     }

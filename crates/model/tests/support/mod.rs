@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use chalot_model::{
-    Attention, Engine, EngineOptions, Experts, ExpertsConfig, Ffn, GatedFfn, Layer, LayerConfig, Linear, Model, ModelConfig,
-    QkNorm, RopeConfig, Sequence, SequenceOptions, config::Biases,
+    Attention, Engine, EngineOptions, Experts, ExpertsConfig, Ffn, GatedFfn, Layer, LayerConfig, Linear,
+    Model, ModelConfig, QkNorm, RopeConfig, Sequence, SequenceOptions, config::Biases,
 };
 use chalot_simd::Isa;
 use chalot_tensor::elementwise::Activation;
@@ -130,7 +130,10 @@ pub fn config(family: Family) -> ModelConfig {
 
 /// A random model: the same for the same arguments on every machine.
 pub fn model(family: Family, format: Format, seed: u64) -> Arc<Model> {
-    Arc::new(Builder { config: config(family), format, random: Random(seed), exec: Exec::new(Isa::scalar(), 1) }.build())
+    Arc::new(
+        Builder { config: config(family), format, random: Random(seed), exec: Exec::new(Isa::scalar(), 1) }
+            .build(),
+    )
 }
 
 /// SplitMix64.
@@ -178,7 +181,8 @@ impl Builder {
 
     fn layer(&mut self, layer: &LayerConfig) -> Layer {
         let config = self.config.clone();
-        let (hidden, q, kv) = (config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
+        let (hidden, q, kv) =
+            (config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
         let (q_norm, k_norm) = match config.qk_norm {
             QkNorm::None => (None, None),
             QkNorm::Head => (Some(self.norm(config.head_dim)), Some(self.norm(config.head_dim))),
@@ -199,7 +203,9 @@ impl Builder {
             Some(experts) if layer.experts => Ffn::Experts(Experts {
                 router: Linear { weight: self.matrix_of(Format::F32, experts.count, hidden), bias: None },
                 // Only the mixture with a shared expert has a bias, as in the models that balance by it.
-                selection_bias: experts.shared_intermediate_size.map(|_| self.vector(experts.count, 0.0, 0.5)),
+                selection_bias: experts
+                    .shared_intermediate_size
+                    .map(|_| self.vector(experts.count, 0.0, 0.5)),
                 experts: (0..experts.count).map(|_| self.ffn(experts.intermediate_size)).collect(),
                 shared: experts.shared_intermediate_size.map(|width| self.ffn(width)),
             }),
@@ -253,10 +259,12 @@ pub fn sequence(model: &Model) -> Sequence {
 /// The logits of every token, computed in one go by `engine`.
 pub fn all_logits(engine: &mut Engine, seq: &mut Sequence, tokens: &[u32]) -> Vec<Vec<f32>> {
     let mut logits = Vec::new();
-    engine.forward_all(seq, tokens, &mut |index, row| {
-        assert_eq!(index, logits.len());
-        logits.push(row.to_vec());
-    }).unwrap();
+    engine
+        .forward_all(seq, tokens, &mut |index, row| {
+            assert_eq!(index, logits.len());
+            logits.push(row.to_vec());
+        })
+        .unwrap();
     logits
 }
 

@@ -16,6 +16,7 @@ fn tiles_are_equal_and_complete() {
         assert!(tiles.iter().zip(next).all(|(tile, next)| tile.end == next));
         let (min, max) = (tiles.iter().map(Range::len).min(), tiles.iter().map(Range::len).max());
         assert!(max.unwrap_or(0) <= MAX_TOKENS && max.unwrap_or(0) - min.unwrap_or(0) <= 1);
+        assert!(m <= 12 || min.unwrap_or(0) >= 4, "panels have kernels for 4 to 6 tokens");
     }
 }
 

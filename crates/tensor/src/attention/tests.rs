@@ -3,24 +3,10 @@ use half::f16;
 use proptest::prelude::*;
 
 use super::{reference::Query, *};
+use crate::testing::Random;
 
-/// A small generator of numbers for tests.
-struct Random(u64);
-
-impl Random {
-    fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as u32
-    }
-
-    /// Uniform in -1..1.
-    fn number(&mut self) -> f32 {
-        self.bits() as f32 / (1u32 << 30) as f32 - 1.0
-    }
-
-    fn numbers(&mut self, n: usize, scale: f32) -> Vec<f32> {
-        (0..n).map(|_| self.number() * scale).collect()
-    }
+fn numbers(random: &mut Random, n: usize, scale: f32) -> Vec<f32> {
+    random.floats(n).iter().map(|x| x * scale).collect()
 }
 
 /// Queries of the last `m` of `total` positions, and keys and values of all.
@@ -36,10 +22,10 @@ struct Case {
 
 impl Case {
     fn new(params: AttentionParams, ty: KvType, total: usize, m: usize, size: f32) -> Self {
-        let mut random = Random(total as u64 * 1000 + m as u64);
-        let q = random.numbers(m * params.heads * params.head_dim, size);
-        let k = random.numbers(total * params.kv_heads * params.head_dim, 1.0);
-        let v = random.numbers(total * params.kv_heads * params.head_dim, 2.0);
+        let mut random = Random(total as u64 * 1000 + m as u64 + 1);
+        let q = numbers(&mut random, m * params.heads * params.head_dim, size);
+        let k = numbers(&mut random, total * params.kv_heads * params.head_dim, 1.0);
+        let v = numbers(&mut random, total * params.kv_heads * params.head_dim, 2.0);
         Self { params, ty, total, m, q, k, v }
     }
 
@@ -197,7 +183,7 @@ fn a_tile_of_minus_infinity() {
 fn f16_is_the_same_on_every_isa() {
     let mut random = Random(7);
     let mut numbers: Vec<f32> = (0..=u16::MAX).map(|x| f16::from_bits(x).to_f32()).collect();
-    numbers.extend((0..1 << 16).map(|_| f32::from_bits(random.bits() << 1 | random.bits() & 1)));
+    numbers.extend((0..1 << 16).map(|_| f32::from_bits(random.next())));
     numbers.extend([65_519.996, 65_520.0, -65_520.0, 2.0f32.powi(-25), 1.5 * 2.0f32.powi(-25), f32::MIN_POSITIVE]);
     numbers.truncate(numbers.len() / 256 * 256);
     let stored = |isa: Isa| -> Vec<u16> {
@@ -267,8 +253,8 @@ fn plain_slices() {
     let mut random = Random(3);
     let exec = Exec::new(Isa::best(), 2);
     let shape = AttentionShape { kv_tokens: 150, ..AttentionShape::causal(6, 2, 70, 36) };
-    let q = random.numbers(6 * 70 * 36, 2.0);
-    let (k, v) = (random.numbers(2 * 150 * 36, 1.0), random.numbers(2 * 150 * 36, 1.0));
+    let q = numbers(&mut random, 6 * 70 * 36, 2.0);
+    let (k, v) = (numbers(&mut random, 2 * 150 * 36, 1.0), numbers(&mut random, 2 * 150 * 36, 1.0));
     let plain = params(6, 2, 36);
     for causal in [true, false] {
         for soft_cap in [None, Some(1.5)] {

@@ -119,7 +119,8 @@ impl<E: Element> Product<'_, E> {
     #[inline(always)]
     fn tile<L: Lanes, const R: usize, const C: usize>(&mut self, l: L, row: usize, col: usize) -> usize {
         let a = std::array::from_fn(|r| &self.a[(row + r) * self.a_stride..][self.k.clone()]);
-        let b = &self.b[self.k.start * self.b_stride + col..];
+        // A sum of no terms may begin past the end.
+        let b = self.b.get(self.k.start * self.b_stride + col..).unwrap_or_default();
         let c = &mut self.c[row * self.c_stride + col..];
         let start = match self.start {
             Start::Zero => None,

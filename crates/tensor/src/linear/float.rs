@@ -149,12 +149,10 @@ impl<F: Float> Kernel for PanelTask<'_, F> {
                         first_token: tokens.start,
                     };
                     match tokens.len() {
-                        1 => p.call(Tokens::<R, 1>(tile)),
-                        2 => p.call(Tokens::<R, 2>(tile)),
-                        3 => p.call(Tokens::<R, 3>(tile)),
                         4 => p.call(Tokens::<R, 4>(tile)),
                         5 => p.call(Tokens::<R, 5>(tile)),
-                        _ => p.call(Tokens::<R, MAX_TOKENS>(tile)),
+                        6 => p.call(Tokens::<R, 6>(tile)),
+                        _ => unreachable!("more than 12 tokens make tiles of 4 to 6"),
                     }
                 }
             }
@@ -225,8 +223,11 @@ impl<const R: usize, const T: usize> Kernel for Tokens<'_, R, T> {
             }
         }
         if is_last {
-            for (tile, acc) in tiles.zip(&acc) {
-                store(p, &y, (rows, tile, first_token), acc);
+            // Not `tiles.zip(&acc)`: a loop of unknown length would keep `acc` in memory all along.
+            for r in 0..R {
+                if r < tiles.len() {
+                    store(p, &y, (rows, tiles.start + r, first_token), &acc[r]);
+                }
             }
         } else {
             for r in 0..R {

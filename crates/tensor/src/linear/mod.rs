@@ -35,7 +35,8 @@ use crate::{
     out::SharedOut,
 };
 
-/// Up to this many tokens weights are taken straight from their packed form.
+/// Up to this many tokens weights are taken straight from their packed form. (More make token tiles of at least 4,
+/// which is what panels have kernels for.)
 const DIRECT_TOKENS: usize = 12;
 /// Bytes of weights (times tokens over four) that are worth a task: a few microseconds.
 const TASK_BYTES: usize = 24 * 1024;
@@ -89,14 +90,15 @@ fn integer<C: Code<Q>, S: Scales, const Q: usize>(
     let m = x.m();
     let zero = Coding::zero_point(w.format());
     let x = x.quantized(exec, w);
-    let product = Integer::<C, S, Q> { w, scales, zero, x, m, y: SharedOut::new(y), code: PhantomData };
+    let product = Integer { w, scales, zero, x, m, y: SharedOut::new(y) };
+    let code = PhantomData::<C>;
     if m <= DIRECT_TOKENS {
         direct_tasks(exec, w, m, &|tiles| {
-            vectors.run(integer::DirectTask { product, tiles });
+            vectors.run(integer::DirectTask { product, tiles, code });
         });
     } else {
         panel_tasks(exec, w, m, integer::PANEL_TOKEN_TILES, &|tiles, token_tiles| {
-            vectors.run(integer::PanelTask { product, tiles, token_tiles });
+            vectors.run(integer::PanelTask { product, tiles, token_tiles, code });
         });
     }
 }

@@ -23,8 +23,11 @@ pub use self::{
     format::{Format, Packing, ParseFormatError, ScaleBy},
     spec::{BLOCK, MatrixSpec, TILE_ROWS},
 };
-pub(crate) use self::block::Coding;
 use self::spec::Layout;
+pub(crate) use self::{
+    block::Coding,
+    quantize::{absmean, sum_abs, ternary_code},
+};
 use crate::exec::ShapeError;
 
 /// Immutable weights `[rows][cols]` in kernel order.

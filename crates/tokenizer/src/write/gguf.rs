@@ -61,8 +61,11 @@ impl Tokenizer {
         if !spec.added.iter().all(plain) || options != ordinary {
             return None;
         }
-        // GGUF has one type for each token: an added token that text may also become has none.
-        if options.ignore_merges && self.bpe().vocab.has_formed_added() {
+        // GGUF has one type for each token. Where an added token is an ordinary entry too, and that matters (as the token
+        // of a byte, or of a whole pre-token), it has none.
+        let vocab = &self.bpe().vocab;
+        let matters = |&id: &u32| options.ignore_merges || vocab.key(id).is_some_and(|key| key.len() == 1);
+        if vocab.formed_added().iter().any(matters) {
             return None;
         }
         let same = pre::all().find(|(_, pre)| {

@@ -1,5 +1,5 @@
 //! Few tokens: weights are unpacked in registers and meet all tokens of a tile there.
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
 use super::{Integer, first_sums, scale_sums, store};
 use crate::{
@@ -52,16 +52,17 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usize>(
 
 /// Few tokens: tiles of rows against one token tile, straight from the packed blocks.
 struct Direct<'a, C, S, const Q: usize, const T: usize> {
-    product: Integer<'a, C, S, Q>,
+    product: Integer<'a, S>,
     tiles: Range<usize>,
     x: QuantizedTile<'a>,
     first_token: usize,
+    code: PhantomData<C>,
 }
 
 impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_, C, S, Q, T> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize>(self, p: P) {
-        let Self { product, tiles, x, first_token } = self;
+        let Self { product, tiles, x, first_token, .. } = self;
         let quads = x.quads.as_chunks::<T>().0;
         let factors = x.factors.as_chunks::<T>().0;
         let qsums = x.sums.as_chunks::<T>().0;
@@ -82,14 +83,15 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_
 
 /// Few tokens: some tiles of rows against all tokens.
 pub(in crate::linear) struct DirectTask<'a, C, S, const Q: usize> {
-    pub product: Integer<'a, C, S, Q>,
+    pub product: Integer<'a, S>,
     pub tiles: Range<usize>,
+    pub code: PhantomData<C>,
 }
 
 impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for DirectTask<'_, C, S, Q> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize>(self, p: P) {
-        let Self { product, tiles } = self;
+        let Self { product, tiles, code } = self;
         // One tile of rows at a time, so that the second token tile finds its weights in the cache.
         let step = if product.m <= MAX_TOKENS { tiles.len() } else { 1 };
         for first in tiles.clone().step_by(step.max(1)) {
@@ -97,12 +99,12 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for DirectTask<'_, C, S, Q> {
             for tokens in token_tiles(product.m) {
                 let (x, first_token, tiles) = (product.x.tile(&tokens), tokens.start, tiles.clone());
                 match tokens.len() {
-                    1 => p.call(Direct::<_, _, Q, 1> { product, tiles, x, first_token }),
-                    2 => p.call(Direct::<_, _, Q, 2> { product, tiles, x, first_token }),
-                    3 => p.call(Direct::<_, _, Q, 3> { product, tiles, x, first_token }),
-                    4 => p.call(Direct::<_, _, Q, 4> { product, tiles, x, first_token }),
-                    5 => p.call(Direct::<_, _, Q, 5> { product, tiles, x, first_token }),
-                    _ => p.call(Direct::<_, _, Q, MAX_TOKENS> { product, tiles, x, first_token }),
+                    1 => p.call(Direct::<C, _, Q, 1> { product, tiles, x, first_token, code }),
+                    2 => p.call(Direct::<C, _, Q, 2> { product, tiles, x, first_token, code }),
+                    3 => p.call(Direct::<C, _, Q, 3> { product, tiles, x, first_token, code }),
+                    4 => p.call(Direct::<C, _, Q, 4> { product, tiles, x, first_token, code }),
+                    5 => p.call(Direct::<C, _, Q, 5> { product, tiles, x, first_token, code }),
+                    _ => p.call(Direct::<C, _, Q, MAX_TOKENS> { product, tiles, x, first_token, code }),
                 }
             }
         }

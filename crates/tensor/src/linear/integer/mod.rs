@@ -5,8 +5,6 @@
 mod direct;
 mod panel;
 
-use std::marker::PhantomData;
-
 pub(super) use self::{
     direct::DirectTask,
     panel::{PANEL_TOKEN_TILES, PanelTask},
@@ -24,7 +22,7 @@ use crate::{
 
 /// One product of an integer matrix.
 #[derive(Copy, Clone)]
-pub(super) struct Integer<'a, C, S, const Q: usize> {
+pub(super) struct Integer<'a, S> {
     pub w: &'a Matrix,
     pub scales: S,
     /// The code that stands for weight 0.
@@ -32,7 +30,6 @@ pub(super) struct Integer<'a, C, S, const Q: usize> {
     pub x: &'a Quantized,
     pub m: usize,
     pub y: SharedOut<'a, f32>,
-    pub code: PhantomData<C>,
 }
 
 /// What a segment's sums add to the outputs.

@@ -1,5 +1,5 @@
 //! Many tokens: a panel of weights is unpacked into the first-level cache and meets token tile after token tile.
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
 use super::{Integer, first_sums, scale_sums, store};
 use crate::{
@@ -25,11 +25,12 @@ type Carry<const R: usize> = [[i32; TILE_ROWS]; R];
 
 /// Many tokens: panels of R tiles of rows against some token tiles.
 pub(in crate::linear) struct PanelTask<'a, C, S, const Q: usize> {
-    pub product: Integer<'a, C, S, Q>,
+    pub product: Integer<'a, S>,
     /// A multiple of R tiles, except at the end of the matrix.
     pub tiles: Range<usize>,
     /// At most [`PANEL_TOKEN_TILES`].
     pub token_tiles: Range<usize>,
+    pub code: PhantomData<C>,
 }
 
 /// A run of columns that is unpacked at once: whole segments, or a piece of one.
@@ -89,26 +90,25 @@ impl Piece {
 impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for PanelTask<'_, C, S, Q> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize>(self, p: P) {
-        let Self { product, tiles, token_tiles: range } = self;
+        let Self { product, tiles, token_tiles: range, code } = self;
         let mut panel = [[[0; BLOCK]; R]; QUADS];
         let mut carry = [[[0; TILE_ROWS]; R]; MAX_TOKENS * PANEL_TOKEN_TILES];
         for first_tile in tiles.clone().step_by(R) {
             let tiles = first_tile..tiles.end.min(first_tile + R);
             for piece in Piece::all(product.w) {
-                p.call(Unpack::<C, Q, R> { w: product.w, tiles: tiles.clone(), piece, panel: &mut panel, code: product.code });
+                p.call(Unpack::<C, Q, R> { w: product.w, tiles: tiles.clone(), piece, panel: &mut panel, code });
                 let mut carry = &mut carry[..];
                 for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
                     let (now, rest) = carry.split_at_mut(tokens.len());
                     carry = rest;
                     let (x, first_token, tiles) = (product.x.tile(&tokens), tokens.start, tiles.clone());
                     let (panel, carry) = (&panel, now);
+                    let range = PhantomData::<C::Range>;
                     match tokens.len() {
-                        1 => p.call(Tile::<_, _, Q, R, 1> { product, tiles, piece, panel, x, carry, first_token }),
-                        2 => p.call(Tile::<_, _, Q, R, 2> { product, tiles, piece, panel, x, carry, first_token }),
-                        3 => p.call(Tile::<_, _, Q, R, 3> { product, tiles, piece, panel, x, carry, first_token }),
-                        4 => p.call(Tile::<_, _, Q, R, 4> { product, tiles, piece, panel, x, carry, first_token }),
-                        5 => p.call(Tile::<_, _, Q, R, 5> { product, tiles, piece, panel, x, carry, first_token }),
-                        _ => p.call(Tile::<_, _, Q, R, MAX_TOKENS> { product, tiles, piece, panel, x, carry, first_token }),
+                        4 => p.call(Tile::<_, _, R, 4> { product, tiles, piece, panel, x, carry, first_token, range }),
+                        5 => p.call(Tile::<_, _, R, 5> { product, tiles, piece, panel, x, carry, first_token, range }),
+                        6 => p.call(Tile::<_, _, R, 6> { product, tiles, piece, panel, x, carry, first_token, range }),
+                        _ => unreachable!("more than 12 tokens make tiles of 4 to 6"),
                     }
                 }
             }
@@ -124,7 +124,7 @@ struct Unpack<'a, C, const Q: usize, const R: usize> {
     piece: Piece,
     /// `[segment of the piece][quad]`
     panel: &'a mut [PanelQuad<R>; QUADS],
-    code: std::marker::PhantomData<C>,
+    code: PhantomData<C>,
 }
 
 impl<C: Code<Q>, const Q: usize, const R: usize> Kernel for Unpack<'_, C, Q, R> {
@@ -146,8 +146,8 @@ impl<C: Code<Q>, const Q: usize, const R: usize> Kernel for Unpack<'_, C, Q, R> 
 }
 
 /// One piece of R tiles of rows against one tile of T tokens: the register tile.
-struct Tile<'a, C, S, const Q: usize, const R: usize, const T: usize> {
-    product: Integer<'a, C, S, Q>,
+struct Tile<'a, C, S, const R: usize, const T: usize> {
+    product: Integer<'a, S>,
     /// At most R; what is computed beyond them is dropped.
     tiles: Range<usize>,
     piece: Piece,
@@ -156,12 +156,13 @@ struct Tile<'a, C, S, const Q: usize, const R: usize, const T: usize> {
     /// `[tokens]`
     carry: &'a mut [Carry<R>],
     first_token: usize,
+    range: PhantomData<C>,
 }
 
-impl<C: Code<Q>, S: Scales, const Q: usize, const R: usize, const T: usize> Kernel for Tile<'_, C, S, Q, R, T> {
+impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Tile<'_, C, S, R, T> {
     #[inline(always)]
     fn run<P: ProductLanes, const R_: usize>(self, p: P) {
-        let Self { product, tiles, piece, panel, x, carry, first_token } = self;
+        let Self { product, tiles, piece, panel, x, carry, first_token, .. } = self;
         let f = p.floats();
         let mut acc = [[f.splat(0.0); T]; R];
         if piece.begins_segment && !piece.is_first {
@@ -185,7 +186,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const R: usize, const T: usize> Kern
                     }
                 }
             }
-            add_panel::<P, C::Range, R, T>(p, panel, quads, &mut sums);
+            add_panel::<P, C, R, T>(p, panel, quads, &mut sums);
             if !piece.ends_segment {
                 for r in 0..R {
                     for t in 0..T {
@@ -202,8 +203,11 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const R: usize, const T: usize> Kern
             }
         }
         if piece.is_last {
-            for (tile, acc) in tiles.zip(&acc) {
-                store(p, &product.y, (product.w.rows(), tile, first_token), acc);
+            // Not `tiles.zip(&acc)`: a loop of unknown length would keep `acc` in memory all along.
+            for r in 0..R {
+                if r < tiles.len() {
+                    store(p, &product.y, (product.w.rows(), tiles.start + r, first_token), &acc[r]);
+                }
             }
         } else {
             for r in 0..R {

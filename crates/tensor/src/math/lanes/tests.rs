@@ -1,1 +1,106 @@
-//! (tests follow)
+use chalot_simd::Isa;
+use half::f16;
+
+use super::*;
+use crate::testing::{Random, bits};
+
+/// Every operation once.
+struct Operations {
+    a: [f32; LANES],
+    b: [f32; LANES],
+    c: [f32; LANES],
+}
+
+impl Kernel for Operations {
+    type Output = Vec<f32>;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Vec<f32> {
+        let (a, b, c) = (l.load(&self.a), l.load(&self.b), l.load(&self.c));
+        let n = l.round(l.mul(a, l.splat(200.0)));
+        let power = l.max(l.splat(-252.0), l.min(n, l.splat(254.0)));
+        let results = [
+            l.splat(self.a[3]),
+            l.add(a, b),
+            l.sub(a, b),
+            l.mul(a, b),
+            l.div(a, b),
+            l.fma(a, b, c),
+            l.min(a, b),
+            l.max(a, b),
+            l.neg(a),
+            l.abs(a),
+            l.copysign(a, b),
+            n,
+            l.scale_by_power_of_two(l.splat(1.25), power),
+            l.select(l.lt(a, b), a, c),
+            l.load_or(&self.a[..5], 7.0),
+        ];
+        let mut all = vec![l.sum(a), l.maximum(a)];
+        for v in results {
+            let mut x = [0.0; LANES];
+            l.store(v, &mut x);
+            all.extend(x);
+            let mut x = [9.0; 11];
+            l.store_some(v, &mut x);
+            all.extend(x);
+            let mut x = [f16::ZERO; LANES];
+            l.store_f16(v, &mut x);
+            let mut wide = [0.0; LANES];
+            l.store(l.load_f16(&x), &mut wide);
+            all.extend(wide);
+        }
+        all
+    }
+}
+
+#[test]
+fn every_operation_is_the_same_on_every_isa() {
+    let mut random = Random(5);
+    let specials = [0.0, -0.0, f32::MAX, f32::MIN_POSITIVE / 8.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -1e-8];
+    for round in 0..200 {
+        let mut number = || match random.below(8) {
+            0 if round > 50 => specials[random.below(8) as usize],
+            1 => random.float() * 1e30,
+            2 => (random.float() * 4.0).round() * 0.5,
+            _ => random.float(),
+        };
+        let mut lanes = || std::array::from_fn(|_| number());
+        let (a, b, c) = (lanes(), lanes(), lanes());
+        let [expected, results @ ..] = &Isa::available()
+            .into_iter()
+            .map(|isa| {
+                let mut results = dispatch(isa, Operations { a, b, c });
+                results.iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = f32::NAN);
+                bits(&results)
+            })
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("there is always the scalar one")
+        };
+        for result in results {
+            let differs = result.iter().zip(expected).position(|(x, y)| x != y);
+            assert_eq!(differs, None);
+        }
+    }
+}
+
+/// Every half, widened, is what `half` says.
+#[test]
+fn every_half() {
+    struct WidenAll([f16; LANES]);
+    impl Kernel for WidenAll {
+        type Output = [f32; LANES];
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> [f32; LANES] {
+            let mut x = [0.0; LANES];
+            l.store(l.load_f16(&self.0), &mut x);
+            x
+        }
+    }
+    for first in (0..=u16::MAX).step_by(LANES) {
+        let halves: [f16; LANES] = std::array::from_fn(|i| f16::from_bits(first + i as u16));
+        for isa in Isa::available() {
+            assert_eq!(bits(&dispatch(isa, WidenAll(halves))), bits(&halves.map(f16::to_f32)), "{}", isa.name());
+        }
+    }
+}
