@@ -63,7 +63,13 @@ impl Console {
     /// A bar that counts to an end not yet known; it appears when the work takes longer than a second.
     pub fn bar(self, what: &'static str, unit: Unit) -> Bar {
         let wanted = self.stderr_is_terminal && !self.quiet;
-        Bar { what, unit, color: self.color, started: Instant::now(), state: RefCell::new(State::waiting(wanted)) }
+        Bar {
+            what,
+            unit,
+            color: self.color,
+            started: Instant::now(),
+            state: RefCell::new(State::waiting(wanted)),
+        }
     }
 }
 

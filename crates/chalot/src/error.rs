@@ -19,9 +19,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The model's file.
+    /// The model's file. Boxed: it has much to say, and results should stay small.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
     /// The container of a vocabulary.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -81,6 +81,12 @@ pub enum Error {
         /// Tokens that the model was trained for.
         trained: usize,
     },
+}
+
+impl From<ModelError> for Error {
+    fn from(error: ModelError) -> Self {
+        Self::Model(Box::new(error))
+    }
 }
 
 impl Error {

@@ -46,7 +46,9 @@ pub fn usage(error: &clap::Error, plain: bool) -> ExitCode {
 }
 
 fn print(message: &str, plain: bool) {
-    let bold = !plain && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let bold = !plain
+        && io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let label = if bold { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     // A closed stderr leaves no place to complain in.
     let _ = writeln!(io::stderr(), "{label} {message}");
@@ -81,7 +83,8 @@ fn command_typed(arguments: impl Iterator<Item = String>) -> String {
 /// clap's report (message, tips, usage, pointer to --help; a paragraph each) in one line.
 fn condensed(report: &str) -> String {
     let text = report.strip_prefix("error: ").unwrap_or(report);
-    let paragraphs = || text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let paragraphs =
+        || text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
     let message = paragraphs().next().unwrap_or_default();
     let tips = paragraphs().filter_map(|words| Some(words.strip_prefix("tip: ")?.replace(" tip: ", "; ")));
     tips.fold(message, |message, tip| format!("{message}; {tip}"))

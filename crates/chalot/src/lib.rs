@@ -9,7 +9,7 @@
 //! ```
 //! use std::ops::ControlFlow;
 //! use chalot::model::{Sampler, SamplingParams, SequenceOptions};
-//! use chalot::tensor::exec::Exec;
+//! use chalot::tensor::Exec;
 //! use chalot::tokenizer::Specials;
 //! use chalot::{CompletionOptions, OpenOptions, Step, TextModel};
 //!
@@ -34,6 +34,25 @@
 //! # }
 //! ```
 //!
+//! The arithmetic of ternary weights stands on its own:
+//!
+//! ```
+//! use chalot::{matmul_ternary, pack_ternary, quantize_f32_to_ternary};
+//! use chalot::{simd::Isa, tensor::{Exec, Packing}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let weights = [0.9, -1.2, 0.1, -0.2, 1.1, 0.8]; // two outputs, three inputs
+//! let (codes, scale) = quantize_f32_to_ternary(&weights);
+//! assert_eq!(codes, [1, -1, 0, 0, 1, 1]);
+//!
+//! let exec = Exec::new(Isa::best(), 1);
+//! let w = pack_ternary(&exec, Packing::Trit2, 2, 3, &codes, scale)?;
+//! let y = matmul_ternary(&exec, &[1.0, 0.25, -1.0], &w)?;
+//! assert!((y[0] - 0.75 * scale).abs() < 0.01 && (y[1] + 0.75 * scale).abs() < 0.01);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The layers below are re-exported as modules: [`model`] (the decoder), [`tokenizer`], [`formats`] (GGUF, safetensors),
 //! [`tensor`] (the arithmetic) and [`simd`] (what the CPU can do).
 mod builtin;
@@ -49,6 +68,10 @@ pub use chalot_model as model;
 pub use chalot_simd as simd;
 pub use chalot_tensor as tensor;
 pub use chalot_tokenizer as tokenizer;
+
+pub use chalot_tensor::ternary::{
+    matmul_f32, matmul_ternary, pack_ternary, quantize_f32_to_ternary, unpack_ternary,
+};
 
 pub use builtin::{BUILTIN_NAME, builtin};
 pub use error::Error;

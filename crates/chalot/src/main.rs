@@ -17,7 +17,8 @@ fn main() -> ExitCode {
     // Help and usage errors are coloured before any argument is understood, so this one is looked for by hand.
     let plain = std::env::args_os().any(|arg| arg == "--no-color");
     let color = if plain { ColorChoice::Never } else { ColorChoice::Auto };
-    let parsed = args::command().color(color).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed =
+        args::command().color(color).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error, plain),

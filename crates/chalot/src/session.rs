@@ -2,7 +2,8 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use chalot_model::{
-    Engine, EngineOptions, Finish, Generation, GenerationOptions, GenerationStats, Sampler, Sequence, SequenceOptions,
+    Engine, EngineOptions, Finish, Generation, GenerationOptions, GenerationStats, Sampler, Sequence,
+    SequenceOptions,
 };
 use chalot_tokenizer::Tokenizer;
 use serde::Serialize;
@@ -108,7 +109,8 @@ impl Session {
         let mut generation =
             Generation::start(&mut self.engine, &mut self.sequence, sampler, prompt, limits)?;
         let mut stream = self.tokenizer.stream().skip_specials(!options.special);
-        let mut interrupted = listener(Step::Prompt { done: prompt.len() - reused, total: prompt.len() - reused });
+        let mut interrupted =
+            listener(Step::Prompt { done: prompt.len() - reused, total: prompt.len() - reused });
         while interrupted.is_continue()
             && let Some(id) = generation.next().transpose()?
         {

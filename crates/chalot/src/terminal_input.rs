@@ -45,7 +45,9 @@ pub fn stdin_is_fed() -> bool {
     {
         use std::os::{fd::AsFd, unix::fs::FileTypeExt};
         let Ok(descriptor) = io::stdin().as_fd().try_clone_to_owned() else { return false };
-        let Ok(kind) = fs::File::from(descriptor).metadata().map(|metadata| metadata.file_type()) else { return false };
+        let Ok(kind) = fs::File::from(descriptor).metadata().map(|metadata| metadata.file_type()) else {
+            return false;
+        };
         kind.is_fifo() || kind.is_file()
     }
     #[cfg(not(unix))]

@@ -73,7 +73,8 @@ impl TextModel {
             });
         }
         let template = template_of(source, &tokenizer)?;
-        let load = LoadOptions { weights: options.weights, progress: options.progress, ..LoadOptions::default() };
+        let load =
+            LoadOptions { weights: options.weights, progress: options.progress, ..LoadOptions::default() };
         let model = Arc::new(source.load(exec, &load)?);
         Ok(Self { model, tokenizer, template, exec: exec.clone() })
     }

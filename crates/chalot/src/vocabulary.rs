@@ -44,7 +44,8 @@ pub fn read_tokenizer(path: &Path, vocab_size: Option<usize>) -> Result<Tokenize
 /// Reads the tokenizer in the llama2.c manner, from beside the model: `tok512.bin` for 512 tokens, or `tokenizer.bin`.
 pub(crate) fn beside(model: &Path, vocab_size: usize) -> Result<Tokenizer, Error> {
     let names = [format!("tok{vocab_size}.bin"), "tokenizer.bin".into(), "tokenizer.json".into()];
-    let found: Option<PathBuf> = names.iter().map(|name| model.with_file_name(name)).find(|path| path.is_file());
+    let found: Option<PathBuf> =
+        names.iter().map(|name| model.with_file_name(name)).find(|path| path.is_file());
     match found {
         Some(path) => read_tokenizer(&path, Some(vocab_size)),
         None => Err(Error::NoTokenizer { file: model.display().to_string(), looked_for: names.join(", ") }),
@@ -58,14 +59,21 @@ pub(crate) fn beside(model: &Path, vocab_size: usize) -> Result<Tokenizer, Error
 pub fn vocab_of(metadata: &Metadata) -> Result<Option<GgufVocab>, FormatError> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let json = metadata.str("tokenizer.huggingface.json")?.map(str::to_owned);
-    let Some(model) = metadata.str(&key("model"))?.or(json.is_some().then_some("gpt2")) else { return Ok(None) };
+    let Some(model) = metadata.str(&key("model"))?.or(json.is_some().then_some("gpt2")) else {
+        return Ok(None);
+    };
     let strings = |name| Ok(metadata.strings(&key(name))?.unwrap_or_default().to_vec());
     let integers = |name: &str| Ok::<_, FormatError>(metadata.i64s(name)?.unwrap_or_default());
     Ok(Some(GgufVocab {
         model: model.to_owned(),
         pre: metadata.str(&key("pre"))?.map(str::to_owned),
         tokens: strings("tokens")?,
-        scores: metadata.f64s(&key("scores"))?.unwrap_or_default().iter().map(|&score| score as f32).collect(),
+        scores: metadata
+            .f64s(&key("scores"))?
+            .unwrap_or_default()
+            .iter()
+            .map(|&score| score as f32)
+            .collect(),
         // An out-of-range type becomes 0, which the tokenizer refuses by name.
         token_types: integers(&key("token_type"))?.iter().map(|&ty| i32::try_from(ty).unwrap_or(0)).collect(),
         merges: strings("merges")?,
@@ -78,7 +86,10 @@ pub fn vocab_of(metadata: &Metadata) -> Result<Option<GgufVocab>, FormatError> {
         add_bos: metadata.bool(&key("add_bos_token"))?,
         add_eos: metadata.bool(&key("add_eos_token"))?,
         add_space_prefix: metadata.bool(&key("add_space_prefix"))?,
-        eog: integers("tokenizer.chalot.eog_token_ids")?.iter().filter_map(|&id| u32::try_from(id).ok()).collect(),
+        eog: integers("tokenizer.chalot.eog_token_ids")?
+            .iter()
+            .filter_map(|&id| u32::try_from(id).ok())
+            .collect(),
         huggingface_json: json,
     }))
 }

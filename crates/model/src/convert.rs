@@ -60,6 +60,8 @@ impl std::str::FromStr for ConvertTo {
 pub struct ConvertOptions<'a> {
     /// What the weights become.
     pub to: ConvertTo,
+    /// The model's name in the new file; without one, the source's.
+    pub name: Option<&'a str>,
     /// See [`LoadOptions::progress`].
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
@@ -80,8 +82,11 @@ pub fn convert(
     path: &Path,
 ) -> Result<(), ModelError> {
     let (weights, packing) = options.to.weights();
-    let options = LoadOptions { weights, packing, progress: options.progress };
-    let parts = source.assembler(exec, &options)?;
+    let load = LoadOptions { weights, packing, progress: options.progress };
+    let mut parts = source.assembler(exec, &load)?;
+    if let Some(name) = options.name {
+        parts.config.name = name.into();
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let spool = tempfile::tempfile_in(folder).map_err(|error| ModelError::io(folder, error))?;
     let mut writer = NativeWriter::new(path, Some(spool));

@@ -4,9 +4,11 @@
 //! context, the predictions of its second half are scored. A rest shorter than a chunk is left out.
 use std::f64::consts::LN_2;
 
-use chalot_tensor::math;
+use chalot_tensor::exec::{Exec, ShapeError};
+use chalot_tensor::softmax::softmax_rows;
 
 use crate::engine::{Engine, EngineError};
+use crate::sampler::argmax;
 use crate::sequence::{Sequence, SequenceOptions};
 
 /// How a text is scored.
@@ -76,51 +78,69 @@ pub fn perplexity(
         let what = "the text's tokens (perplexity needs at least one context of them)";
         return Err(EngineError::Input { what, found: tokens.len(), expected: context });
     }
-    let mut score = Perplexity { bytes: options.bytes_of.map(|_| 0), ..Perplexity::default() };
+    let score = Perplexity { bytes: options.bytes_of.map(|_| 0), ..Perplexity::default() };
+    let mut scorer = Scorer { options, exec: engine.exec().clone(), row: Vec::new(), score };
     let mut chunk = vec![0; context];
-    let scored = tokens.len() / context * context;
+    let all = tokens.len() / context * context;
     for (number, source) in tokens.chunks_exact(context).enumerate() {
         chunk.copy_from_slice(source);
         if let Some(bos) = options.bos {
             chunk[0] = bos;
         }
-        score_chunk(engine, &mut seq, &chunk, options, &mut score)?;
+        scorer.chunk(engine, &mut seq, &chunk)?;
         if let Some(progress) = options.progress {
-            progress((number + 1) * context, scored, &score);
+            progress((number + 1) * context, all, &scorer.score);
         }
     }
-    Ok(score)
+    Ok(scorer.score)
 }
 
-fn score_chunk(
-    engine: &mut Engine,
-    seq: &mut Sequence,
-    chunk: &[u32],
-    options: &PerplexityOptions<'_>,
-    score: &mut Perplexity,
-) -> Result<(), EngineError> {
-    seq.truncate(0);
-    let first = chunk.len() / 2;
-    // The token before the first scored one predicts it; the last token predicts nothing that is scored.
-    let (context, scored) = chunk[..chunk.len() - 1].split_at(first - 1);
-    if !context.is_empty() {
-        engine.prefill(seq, context)?;
-    }
-    engine.forward_all(seq, scored, &mut |index, logits| {
-        let target = chunk[first + index];
-        score.tokens += 1;
-        score.nll += negative_log_likelihood(logits, target);
-        if let (Some(bytes), Some(bytes_of)) = (&mut score.bytes, options.bytes_of) {
-            *bytes += bytes_of(target);
+struct Scorer<'a> {
+    options: &'a PerplexityOptions<'a>,
+    exec: Exec,
+    /// One row of logits, then of probabilities.
+    row: Vec<f32>,
+    score: Perplexity,
+}
+
+impl Scorer<'_> {
+    fn chunk(&mut self, engine: &mut Engine, seq: &mut Sequence, chunk: &[u32]) -> Result<(), EngineError> {
+        seq.truncate(0);
+        let first = chunk.len() / 2;
+        // The token before the first scored one predicts it; the last token predicts nothing that is scored.
+        let (context, scored) = chunk[..chunk.len() - 1].split_at(first - 1);
+        if !context.is_empty() {
+            engine.prefill(seq, context)?;
         }
-    })
-}
+        let mut result = Ok(());
+        engine.forward_all(seq, scored, &mut |index, logits| match self
+            .negative_log_likelihood(logits, chunk[first + index])
+        {
+            Ok(nll) => self.add(chunk[first + index], nll),
+            Err(error) => result = Err(error.into()),
+        })?;
+        result
+    }
 
-/// -ln softmax(logits)[target], in nats. The sum runs over the vocabulary by id, in f64.
-fn negative_log_likelihood(logits: &[f32], target: u32) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(math::exp(logit - max))).sum();
-    sum.ln() + f64::from(max) - f64::from(logits[target as usize])
+    fn add(&mut self, token: u32, nll: f64) {
+        self.score.tokens += 1;
+        self.score.nll += nll;
+        if let (Some(bytes), Some(bytes_of)) = (&mut self.score.bytes, self.options.bytes_of) {
+            *bytes += bytes_of(token);
+        }
+    }
+
+    /// -ln softmax(logits)[target], in nats.
+    ///
+    /// The likeliest token's probability is 1 / sum of exp(logit - max), never small; the target's own could underflow.
+    fn negative_log_likelihood(&mut self, logits: &[f32], target: u32) -> Result<f64, ShapeError> {
+        self.row.clear();
+        self.row.extend_from_slice(logits);
+        softmax_rows(&self.exec, &mut self.row, logits.len())?;
+        let likeliest = argmax(logits) as usize;
+        let below = f64::from(logits[likeliest]) - f64::from(logits[target as usize]);
+        Ok(below - f64::from(self.row[likeliest]).ln())
+    }
 }
 
 #[cfg(test)]
@@ -129,12 +149,18 @@ mod tests {
 
     #[test]
     fn likelihoods_are_those_of_the_soft_max() {
+        let options = PerplexityOptions::default();
+        let exec = Exec::new(chalot_simd::Isa::best(), 1);
+        let mut scorer = Scorer { options: &options, exec, row: Vec::new(), score: Perplexity::default() };
+        let mut nll = |logits: &[f32], target| scorer.negative_log_likelihood(logits, target).unwrap();
         // softmax(0, ln 3) = (1/4, 3/4).
         let logits = [0.0, 3f32.ln()];
-        assert!((negative_log_likelihood(&logits, 0) - 4f64.ln()).abs() < 1e-6);
-        assert!((negative_log_likelihood(&logits, 1) - (4.0f64 / 3.0).ln()).abs() < 1e-6);
-        // Far from zero nothing overflows.
-        assert!((negative_log_likelihood(&[1000.0, 1000.0], 1) - LN_2).abs() < 1e-6);
+        assert!((nll(&logits, 0) - 4f64.ln()).abs() < 1e-6);
+        assert!((nll(&logits, 1) - (4.0f64 / 3.0).ln()).abs() < 1e-6);
+        // Far from zero nothing overflows, and what is too unlikely for f32 still has its likelihood.
+        assert!((nll(&[1000.0, 1000.0], 1) - LN_2).abs() < 1e-6);
+        assert_eq!(nll(&[500.0, -500.0], 1), 1000.0);
+        assert!(nll(&[f32::NAN, 0.0], 1).is_nan(), "a broken model has no score");
     }
 
     #[test]

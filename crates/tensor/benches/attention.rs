@@ -53,73 +53,80 @@ impl Layer {
     }
 }
 
-fn median(mut x: Vec<f64>) -> f64 {
-    x.sort_by(f64::total_cmp);
-    x[x.len() / 2]
+/// The best of several: neighbours only ever slow a measurement down.
+fn best(x: impl IntoIterator<Item = f64>) -> f64 {
+    x.into_iter().fold(0.0, f64::max)
 }
 
 fn main() {
-    let mut numbers = env::args().skip(1).filter_map(|arg| arg.parse::<usize>().ok());
-    let threads = numbers.next().unwrap_or(1);
-    let kinds: Vec<Isa> = Isa::available();
-    for isa in kinds.into_iter().filter(|isa| ["avx512", "avx2"].contains(&isa.name())) {
+    let mut arguments = env::args().skip(1).filter_map(|arg| arg.parse::<usize>().ok());
+    let threads = arguments.next().unwrap_or(1);
+    let rounds = arguments.next().unwrap_or(12);
+    for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::scalar()) {
         let exec = Exec::new(isa, threads);
-        let mut scratch = AttentionScratch::new();
         println!("{} x {threads}", isa.name());
-        println!("prompt: tokens heads/kv dim type | ms | share of the FMA peak, unmasked half only");
-        for (tokens, heads, kv_heads, dim, ty) in [
-            (2048, 32, 32, 64, KvType::F32),
-            (2048, 32, 32, 128, KvType::F32),
-            (2048, 32, 8, 128, KvType::F32),
-            (2048, 32, 8, 128, KvType::F16),
-            (2048, 20, 5, 128, KvType::F16),
-            (2048, 9, 3, 64, KvType::F32),
-            (2048, 32, 32, 80, KvType::F32),
-        ] {
-            let layer = Layer::new(&exec, heads, kv_heads, dim, ty, tokens);
-            let (mut times, mut shares) = (Vec::new(), Vec::new());
-            for _ in 0..5 {
-                let before = fma_peak(&exec, 400 * threads);
-                let seconds = layer.seconds(&exec, &mut scratch, tokens);
-                let peak = (before + fma_peak(&exec, 400 * threads)) / 2.0;
-                times.push(seconds);
-                shares.push(layer.multiply_adds(tokens) / seconds / peak);
-            }
-            println!(
-                "{tokens:6} {heads}/{kv_heads} {dim:4} {ty:?} | {:8.2} ms | {:.1}%",
-                1e3 * median(times),
-                100.0 * median(shares)
-            );
+        prompts(&exec, rounds);
+        decoding(&exec, rounds);
+    }
+}
+
+fn prompts(exec: &Exec, rounds: usize) {
+    println!("prompt: tokens heads/kv dim type | ms | share of the FMA peak, unmasked half only");
+    let mut scratch = AttentionScratch::new();
+    for (tokens, heads, kv_heads, dim, ty) in [
+        (2048, 4, 4, 64, KvType::F32),
+        (2048, 4, 4, 128, KvType::F32),
+        (2048, 4, 1, 128, KvType::F32),
+        (2048, 4, 1, 128, KvType::F16),
+        (2048, 3, 1, 64, KvType::F16),
+        (2048, 4, 4, 80, KvType::F32),
+        (8192, 1, 1, 64, KvType::F32),
+        (256, 20, 5, 128, KvType::F16),
+    ] {
+        let layer = Layer::new(exec, heads, kv_heads, dim, ty, tokens);
+        let (mut speeds, mut peaks) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            peaks.push(fma_peak(exec, 100 * exec.pool.threads()));
+            speeds.push(1.0 / layer.seconds(exec, &mut scratch, tokens));
         }
-        println!("decode: depth m heads/kv dim type | us | bytes read per second, share of the bandwidth");
-        let memory = vec![1u8; 160 << 20];
-        for (depth, m, heads, kv_heads, dim, ty) in [
-            (4096, 1, 20, 5, 128, KvType::F16),
-            (4096, 1, 20, 5, 128, KvType::F32),
-            (4096, 1, 32, 32, 64, KvType::F16),
-            (4096, 1, 32, 8, 128, KvType::F16),
-            (4096, 5, 20, 5, 128, KvType::F16),
-            (512, 1, 20, 5, 128, KvType::F16),
-        ] {
-            // As many layers as keep the caches cold.
-            let bytes = 2 * depth * kv_heads * dim * if ty == KvType::F16 { 2 } else { 4 };
-            let layers: Vec<Layer> = (0..(160 << 20) / bytes)
-                .map(|_| Layer::new(&exec, heads, kv_heads, dim, ty, depth))
-                .collect();
-            let (mut times, mut shares) = (Vec::new(), Vec::new());
-            for _ in 0..3 {
-                let bandwidth = read_bandwidth(&exec, &memory);
-                let seconds: f64 = layers.iter().map(|layer| layer.seconds(&exec, &mut scratch, m)).sum();
-                times.push(seconds / layers.len() as f64);
-                shares.push((bytes * layers.len()) as f64 / seconds / bandwidth);
-            }
-            let seconds = median(times);
-            println!(
-                "{depth:6} {m} {heads}/{kv_heads} {dim:4} {ty:?} | {:8.1} us | {:.1} GB/s {:.0}%",
-                1e6 * seconds,
-                bytes as f64 / seconds / 1e9,
-                100.0 * median(shares)
-            );
+        let (speed, peak) = (best(speeds), best(peaks));
+        println!(
+            "{tokens:6} {heads:2}/{kv_heads:2} {dim:4} {ty:?} | {:8.2} ms | {:.1}% of {:.1} GFMA/s",
+            1e3 / speed,
+            100.0 * layer.multiply_adds(tokens) * speed / peak,
+            peak / 1e9
+        );
+    }
+}
+
+fn decoding(exec: &Exec, rounds: usize) {
+    println!("decode: depth m heads/kv dim type | us | bytes read per second, share of the bandwidth");
+    let memory = vec![1u8; 160 << 20];
+    let mut scratch = AttentionScratch::new();
+    for (depth, m, heads, kv_heads, dim, ty) in [
+        (4096, 1, 20, 5, 128, KvType::F16),
+        (4096, 1, 20, 5, 128, KvType::F32),
+        (4096, 1, 32, 32, 64, KvType::F16),
+        (4096, 1, 32, 8, 128, KvType::F16),
+        (4096, 5, 20, 5, 128, KvType::F16),
+        (512, 1, 20, 5, 128, KvType::F16),
+    ] {
+        // As many layers as keep the caches cold.
+        let bytes = 2 * depth * kv_heads * dim * if ty == KvType::F16 { 2 } else { 4 };
+        let layers: Vec<Layer> =
+            (0..(160 << 20) / bytes).map(|_| Layer::new(exec, heads, kv_heads, dim, ty, depth)).collect();
+        let (mut speeds, mut bandwidths) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            bandwidths.push(read_bandwidth(exec, &memory));
+            speeds.extend(layers.iter().map(|layer| 1.0 / layer.seconds(exec, &mut scratch, m)));
         }
+        let (speed, bandwidth) = (best(speeds), best(bandwidths));
+        println!(
+            "{depth:6} {m} {heads:2}/{kv_heads:2} {dim:4} {ty:?} | {:8.1} us | {:.1} GB/s, {:.0}% of {:.1}",
+            1e6 / speed,
+            bytes as f64 * speed / 1e9,
+            100.0 * bytes as f64 * speed / bandwidth,
+            bandwidth / 1e9
+        );
     }
 }

@@ -47,23 +47,29 @@ fn bench(name: &str, exec: &Exec, format: &str, memory: &[u8]) {
         (0..RESIDENT_BYTES.div_ceil(bytes)).map(|seed| random_matrix(spec, seed as u64 + 1)).collect();
     let wide = random_matrix(MatrixSpec { rows: PREFILL_ROWS, ..spec }, 1);
     let (mut one, mut five, mut many) = (Product::new(1), Product::new(5), Product::new(512));
-    let (mut read, mut decode, mut five_tokens, mut peak, mut prefill) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut read, mut decode, mut five_tokens) = (vec![], vec![], vec![]);
+    let (mut peak, mut prefill, mut renewed) = (vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         for (index, w) in matrices.iter().enumerate() {
             let start = (index * bytes) % (memory.len() - bytes.min(memory.len() - 1));
             read.push(yardstick::read_bandwidth(exec, &memory[start..][..bytes.min(memory.len() - start)]));
+            one.renew();
+            five.renew();
             decode.push(one.per_second(exec, w));
             five_tokens.push(five.per_second(exec, &matrices[(index + matrices.len() / 2) % matrices.len()]));
         }
         for _ in 0..8 {
             peak.extend(yardstick::dot_peak(exec, 40 * exec.pool.threads()));
+            many.renew();
+            renewed.push(many.per_second(exec, &wide));
             prefill.push(many.per_second(exec, &wide));
         }
     }
     let (decode, read, five) = (fast(decode) * bytes as f64, fast(read), fast(five_tokens) * bytes as f64);
+    let quantize = 1.0 / (1.0 / fast(renewed) - 1.0 / fast(prefill.clone())) * (SHAPE.1 * 512) as f64;
     let (prefill, peak) = (fast(prefill) * (PREFILL_ROWS * SHAPE.1 * 512) as f64, fast(peak));
     println!(
-        "{name:22} m=1 {:6.2} GB/s ({:3.0}% of {:5.1})  m=5 {:4.2}x  m=512 {:6.1} GMAC/s ({:3.0}% of {:5.1})",
+        "{name:22} m=1 {:6.2} GB/s ({:3.0}% of {:5.1})  m=5 {:4.2}x  m=512 {:6.1} GMAC/s ({:3.0}% of {:5.1})  quantize {:4.2} G/s",
         decode / 1e9,
         100.0 * decode / read,
         read / 1e9,
@@ -71,6 +77,7 @@ fn bench(name: &str, exec: &Exec, format: &str, memory: &[u8]) {
         prefill / 1e9,
         100.0 * prefill / peak,
         peak / 1e9,
+        quantize / 1e9,
     );
 }
 
@@ -94,9 +101,12 @@ impl Product {
         Self { x: Activations::new(), input, y: vec![0.0; m * SHAPE.0], m }
     }
 
-    /// Includes the quantization of the activations.
-    fn per_second(&mut self, exec: &Exec, w: &Matrix) -> f64 {
+    fn renew(&mut self) {
         self.x.set(self.m, SHAPE.1).copy_from_slice(&self.input);
+    }
+
+    /// Includes the quantization of the activations if they were renewed.
+    fn per_second(&mut self, exec: &Exec, w: &Matrix) -> f64 {
         let start = Instant::now();
         matmul(exec, w, &mut self.x, &mut self.y[..self.m * w.rows()]).expect("shapes fit");
         black_box(&mut self.y);

@@ -1,6 +1,6 @@
 //! Finding added tokens (`<|im_end|>`, `<think>`) in text, as Hugging Face's `AddedVocabulary` does.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use crate::TokenizerError;
 use crate::normalize::Normalize;
@@ -18,6 +18,9 @@ pub(crate) enum Fragment<'t> {
         first: bool,
     },
 }
+
+/// Names of more bytes than this are not looked for with a full table.
+const MAX_TABLE: usize = 1 << 14;
 
 /// A set of added tokens, looked for together: leftmost, then longest.
 #[derive(Debug, Default)]
@@ -38,8 +41,14 @@ impl Finder {
             true => normalize.apply(token.content.as_bytes()),
             false => token.content.as_bytes().into(),
         });
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns);
-        let automaton = automaton.map_err(|error| {
+        let mut builder = AhoCorasick::builder();
+        builder.match_kind(MatchKind::LeftmostLongest);
+        // A table of all transitions is fastest, but takes a kibibyte for each byte of the names.
+        let bytes: usize = tokens.iter().map(|token| token.content.len()).sum();
+        if bytes > MAX_TABLE {
+            builder.kind(Some(AhoCorasickKind::ContiguousNFA));
+        }
+        let automaton = builder.build(patterns).map_err(|error| {
             TokenizerError::entry(file, "added_tokens", error.to_string(), "fewer or shorter added tokens")
         })?;
         Ok(Finder { tokens, automaton: Some(automaton) })

@@ -114,17 +114,16 @@ impl Bpe {
 
     /// The pairs of bytes or characters inside tokens; `None` where entries cannot be read that way.
     fn find_cuts(&self) -> Option<Cuts> {
+        let symbols = 0..(self.vocab.len() + self.part_chars.len()) as u32;
         // A merge of an entry that is not its text (`<0x41>`, `<unk>`) says nothing about neighbours in text.
-        let readable = |id: u32| id as usize >= self.vocab.len() || !matches!(self.vocab.kind(id), Kind::Byte(_) | Kind::Unknown | Kind::Literal);
-        let units = |id: u32| self.first_and_last(id);
+        let readable = |id: u32| !matches!(self.vocab.kind(id), Kind::Byte(_) | Kind::Unknown | Kind::Literal);
+        let ends: Vec<_> = symbols.map(|id| self.first_and_last(id).filter(|_| readable(id))).collect();
+        let mut cuts = Cuts::default();
         for (left, right, _) in self.merges.iter() {
-            if !(readable(left) && readable(right) && units(left).is_some() && units(right).is_some()) {
-                return None;
-            }
+            let ((_, left), (right, _)) = (ends[left as usize]?, ends[right as usize]?);
+            cuts.join(left, right);
         }
-        let first = |id| units(id).map_or(0, |(first, _)| first);
-        let last = |id| units(id).map_or(0, |(_, last)| last);
-        Some(Cuts::of(&self.merges, first, last))
+        Some(cuts)
     }
 
     /// The first and last byte (byte-level) or character of a symbol.

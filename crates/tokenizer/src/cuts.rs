@@ -6,9 +6,8 @@
 //! and an endless pre-token of a byte-level vocabulary into short pieces, in linear time.
 
 use crate::hash;
-use crate::merges::Merges;
 
-/// The pairs of first symbols (bytes or characters) that are neighbours inside some token.
+/// The pairs of bytes or characters that are neighbours inside some token.
 #[derive(Debug)]
 pub(crate) struct Cuts {
     /// A bit for each pair of symbols below 256.
@@ -18,17 +17,15 @@ pub(crate) struct Cuts {
     len: usize,
 }
 
-impl Cuts {
-    /// `first` and `last` give, for a symbol of `merges`, the single symbol it begins and ends with.
-    pub(crate) fn of(merges: &Merges, first: impl Fn(u32) -> u32, last: impl Fn(u32) -> u32) -> Cuts {
-        let mut cuts = Cuts { small: Box::new([0; 1024]), large: vec![u64::MAX; 16], len: 0 };
-        for (left, right, _) in merges.iter() {
-            cuts.join(last(left), first(right));
-        }
-        cuts
+impl Default for Cuts {
+    fn default() -> Cuts {
+        Cuts { small: Box::new([0; 1024]), large: vec![u64::MAX; 16], len: 0 }
     }
+}
 
-    fn join(&mut self, left: u32, right: u32) {
+impl Cuts {
+    /// Some token has `left right` inside it.
+    pub(crate) fn join(&mut self, left: u32, right: u32) {
         if left < 256 && right < 256 {
             let bit = left << 8 | right;
             self.small[bit as usize / 64] |= 1 << (bit % 64);

@@ -2,7 +2,8 @@
 //!
 //! The seed is random per process: a file cannot be made so that its entries collide.
 
-use std::hash::{BuildHasher, RandomState};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 
 static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0u64) | 1);
@@ -36,4 +37,31 @@ pub(crate) fn bytes(seed: u64, bytes: &[u8]) -> u64 {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     fold(state ^ u64::from_le_bytes(last), 0xD6E8_FEB8_6659_FD93)
+}
+
+/// A map from texts, with this hash: readers look up hundreds of thousands of merges in one.
+pub(crate) type TextMap<'a, V> = HashMap<&'a str, V, TextHash>;
+
+/// Makes the hashers of a [`TextMap`].
+#[derive(Clone, Default)]
+pub(crate) struct TextHash;
+
+impl BuildHasher for TextHash {
+    type Hasher = TextHasher;
+
+    fn build_hasher(&self) -> TextHasher {
+        TextHasher(seed())
+    }
+}
+
+pub(crate) struct TextHasher(u64);
+
+impl Hasher for TextHasher {
+    fn write(&mut self, text: &[u8]) {
+        self.0 = bytes(self.0, text);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }

@@ -40,6 +40,16 @@ impl Normalize {
         if let Some(spec) = spec {
             normalize.add(file, spec)?;
         }
+        // A file of a few lines must not turn a line of text into gigabytes.
+        let growth = normalize.steps.iter().fold(1usize, |growth, step| growth.saturating_mul(step.growth()));
+        if growth > MAX_GROWTH {
+            return Err(TokenizerError::unsupported(
+                file,
+                "normalizer",
+                format!("one that can make a text {growth} times as long"),
+                format!("at most {MAX_GROWTH} times is"),
+            ));
+        }
         Ok(normalize)
     }
 
@@ -77,7 +87,22 @@ impl Normalize {
     }
 }
 
+/// The most that a normalizer may lengthen a text.
+const MAX_GROWTH: usize = 1 << 12;
+
 impl Step {
+    /// How many times as long the step can make a long text.
+    fn growth(&self) -> usize {
+        match self {
+            Step::Strip { .. } | Step::Prepend(_) => 1,
+            Step::ReplaceString(from, to) => to.len().div_ceil(from.len().max(1)).max(1),
+            Step::ReplaceRegex(_, to) => to.len().max(1),
+            // The longest forms of a single character (UAX #15, "stability of normalization forms").
+            Step::Nfc | Step::Nfd | Step::Lowercase => 3,
+            Step::Nfkc | Step::Nfkd => 11,
+        }
+    }
+
     /// The changed text; `None` where nothing changes.
     fn apply(&self, text: &[u8]) -> Option<Vec<u8>> {
         match self {

@@ -9,7 +9,7 @@ use super::values;
 #[derive(Args, Debug)]
 #[command(after_help = "\
     Your words are continued as they stand, without a chat template ('chalot chat' uses it). Only the\n\
-    new text goes to stdout, and not one byte more; notes and figures go to stderr.\n\n\
+    new text and a line break go to stdout; notes and figures go to stderr.\n\n\
     Examples:\n  \
     chalot run                                     the built-in model tells a story\n  \
     chalot run -p \"The old king\" -n 100            it goes on from your words\n  \

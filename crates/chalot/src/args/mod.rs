@@ -14,7 +14,7 @@ use chalot_simd::IsaKind;
 
 pub use files::{Convert, Inspect, Perplexity, Target};
 pub use generation::{Chat, Holding, KvChoice, Run, Sampling, WeightsChoice};
-pub use tokenizer::{Tokenizer, Text, TokenizerAction, Vocab};
+pub use tokenizer::{Text, Tokenizer, TokenizerAction, Vocab};
 
 /// Runs ternary language models on ordinary CPUs.
 #[derive(Parser, Debug)]

@@ -10,12 +10,17 @@ const MAX_THREADS: usize = 1024;
 /// 1 to 1024.
 pub fn threads(text: &str) -> Result<usize, String> {
     let threads: usize = text.parse().map_err(|_| "a whole number is needed".to_string())?;
-    if (1..=MAX_THREADS).contains(&threads) { Ok(threads) } else { Err(format!("1 to {MAX_THREADS} are possible")) }
+    if (1..=MAX_THREADS).contains(&threads) {
+        Ok(threads)
+    } else {
+        Err(format!("1 to {MAX_THREADS} are possible"))
+    }
 }
 
 /// The names of the instruction sets; whether this CPU has it is seen later.
 pub fn isa() -> impl TypedValueParser<Value = IsaKind> {
-    PossibleValuesParser::new(["scalar", "neon", "avx2", "avxvnni", "avx512"]).try_map(|name| name.parse::<IsaKind>())
+    PossibleValuesParser::new(["scalar", "neon", "avx2", "avxvnni", "avx512"])
+        .try_map(|name| name.parse::<IsaKind>())
 }
 
 /// A count of at least one.
@@ -52,7 +57,11 @@ pub fn factor(text: &str) -> Result<f32, String> {
 fn between(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
     let value: f32 = text.parse().map_err(|_| "a number is needed".to_string())?;
     // NaN is in no range.
-    if range.contains(&value) { Ok(value) } else { Err(format!("{} to {} are possible", range.start(), range.end())) }
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{} to {} are possible", range.start(), range.end()))
+    }
 }
 
 #[cfg(test)]

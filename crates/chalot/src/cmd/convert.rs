@@ -30,6 +30,7 @@ pub fn convert(args: Convert, settings: &Settings) -> anyhow::Result<()> {
             Target::Int8 => ConvertTo::Int8,
             Target::Int4 => ConvertTo::Int4,
         }),
+        name: args.name.as_deref(),
         progress: None,
     };
     let bar = console.bar("converting", Unit::Bytes);
@@ -53,10 +54,13 @@ fn check_output(args: &Convert) -> anyhow::Result<()> {
     let out = args.output.display();
     match fs::metadata(&args.output) {
         Ok(metadata) if metadata.is_dir() => bail!("{out}: is a folder; name the file to write"),
-        Ok(_) if !args.force => bail!("{out}: exists already; name another file, or overwrite it with --force"),
+        Ok(_) if !args.force => {
+            bail!("{out}: exists already; name another file, or overwrite it with --force")
+        }
         _ => {}
     }
-    let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        args.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         bail!("{out}: there is no folder {}; make it first", folder.display());
     }
@@ -68,15 +72,14 @@ fn metadata(source: &Source, args: &Convert, console: Console) -> anyhow::Result
     let mut pairs: Vec<(String, Value)> = Vec::new();
     if let Some(gguf) = source.gguf() {
         let kept = |key: &str| match key {
-            // These describe the weights of the old file.
-            "general.architecture" | "general.alignment" | "general.file_type" | "general.quantization_version" => false,
+            // These describe the weights of the old file; the writer sets its own.
+            "general.architecture" | "general.alignment" | "general.name" => false,
+            "general.file_type" | "general.quantization_version" => false,
             _ => key.starts_with("general."),
         };
-        pairs.extend(gguf.metadata.iter().filter(|(key, _)| kept(key)).map(|(key, value)| (key.into(), value.clone())));
-    }
-    if let Some(name) = &args.name {
-        pairs.retain(|(key, _)| key != "general.name");
-        pairs.push(("general.name".into(), Value::from(name.as_str())));
+        pairs.extend(
+            gguf.metadata.iter().filter(|(key, _)| kept(key)).map(|(key, value)| (key.into(), value.clone())),
+        );
     }
     match (&args.tokenizer, source.gguf()) {
         // A GGUF file's own keys pass through as they are.
@@ -92,7 +95,9 @@ fn metadata(source: &Source, args: &Convert, console: Console) -> anyhow::Result
         (None, None) => match tokenizer_of(source) {
             Ok(tokenizer) => pairs.extend(vocab_to_metadata(tokenizer.to_gguf())),
             // Weights alone are still worth converting; to run them, --tokenizer will be needed each time.
-            Err(error @ Error::NoTokenizer { .. }) => console.note(&format!("note: {error}; the new file has none")),
+            Err(error @ Error::NoTokenizer { .. }) => {
+                console.note(&format!("note: {error}; the new file has none"))
+            }
             Err(error) => return Err(error).context("the tokenizer"),
         },
     }

@@ -125,7 +125,8 @@ impl Report {
         line("cores", format!("{cores}, {} hardware threads for this process", self.hardware_threads))?;
         line("threads", format!("{} ({threads})", self.threads))?;
         let memory = self.memory.as_ref();
-        let memory = memory.map(|memory| format!("{}, {} available", bytes(memory.total), bytes(memory.available)));
+        let memory =
+            memory.map(|memory| format!("{}, {} available", bytes(memory.total), bytes(memory.available)));
         line("memory", memory.unwrap_or_else(|| "unknown".into()))?;
         line("page", bytes(self.page_bytes as u64))?;
         let folder = self.cache_folder.as_ref().map_or("none".into(), |folder| folder.display().to_string());

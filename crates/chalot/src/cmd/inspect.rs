@@ -85,7 +85,9 @@ impl Report {
     fn print(&self, tensors: bool, console: Console) -> io::Result<()> {
         let mut out = BufWriter::new(io::stdout().lock());
         let description = &self.description;
-        let mut line = |name: &str, value: &dyn Display| writeln!(out, "{} {value}", console.bold(&format!("{name:<14}")));
+        let mut line = |name: &str, value: &dyn Display| {
+            writeln!(out, "{} {value}", console.bold(&format!("{name:<14}")))
+        };
         line("file", &description.file)?;
         line("kind", &format_args!("{}, architecture {}", description.kind, description.architecture))?;
         match (&description.config, &description.problem) {
@@ -98,14 +100,24 @@ impl Report {
             line("weights", &format_args!("{}, {bits:.2} bits each", bytes(description.bytes)))?;
             for form in &self.forms {
                 let share = 100.0 * form.bytes as f64 / description.bytes.max(1) as f64;
-                line(&format!("  {}", form.form), &format_args!("{} in {} tensors, {share:.1}% of the bytes", count(form.weights), form.tensors))?;
+                line(
+                    &format!("  {}", form.form),
+                    &format_args!(
+                        "{} in {} tensors, {share:.1}% of the bytes",
+                        count(form.weights),
+                        form.tensors
+                    ),
+                )?;
             }
         }
         match (&self.tokenizer, &self.tokenizer_problem) {
             (Some(tokenizer), _) => tokenizer.print(&mut line)?,
             (None, problem) => line("tokenizer", &problem.as_deref().unwrap_or("none"))?,
         }
-        let template = self.chat_template.as_ref().map_or("none".to_owned(), |source| format!("yes, {}", bytes(source.len() as u64)));
+        let template = self
+            .chat_template
+            .as_ref()
+            .map_or("none".to_owned(), |source| format!("yes, {}", bytes(source.len() as u64)));
         line("chat template", &template)?;
         if !description.metadata.is_empty() {
             writeln!(out, "\n{}", console.bold("metadata"))?;
@@ -132,7 +144,11 @@ impl Report {
         writeln!(out, "\n{}", console.bold("tensors"))?;
         for (tensor, shape) in tensors.iter().zip(&shapes) {
             let size = bytes(tensor.bytes);
-            writeln!(out, "  {:<width$}  {shape:>shape_width$}  {:<10}  {size:>10}", tensor.name, tensor.form)?;
+            writeln!(
+                out,
+                "  {:<width$}  {shape:>shape_width$}  {:<10}  {size:>10}",
+                tensor.name, tensor.form
+            )?;
         }
         Ok(())
     }
@@ -145,7 +161,10 @@ fn shape(config: &ModelConfig, line: &mut Line) -> io::Result<()> {
         line("name", &config.name)?;
     }
     let experts = match &config.experts {
-        Some(experts) => format!(", {} experts of {}, {} for each token", experts.count, experts.intermediate_size, experts.top_k),
+        Some(experts) => format!(
+            ", {} experts of {}, {} for each token",
+            experts.count, experts.intermediate_size, experts.top_k
+        ),
         None => String::new(),
     };
     line(

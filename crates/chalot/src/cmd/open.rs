@@ -19,7 +19,11 @@ pub fn name(model: Option<&Path>) -> String {
 }
 
 /// Opens the model that was named, or the built-in one.
-pub fn open(model: Option<&PathBuf>, holding: &Holding, settings: &Settings) -> Result<TextModel, chalot::Error> {
+pub fn open(
+    model: Option<&PathBuf>,
+    holding: &Holding,
+    settings: &Settings,
+) -> Result<TextModel, chalot::Error> {
     let bar = settings.console.bar("loading", Unit::Bytes);
     let progress = |done, total| bar.set(done, total, "");
     let options = OpenOptions {

@@ -79,7 +79,11 @@ pub fn perplexity(args: args::Perplexity, settings: &Settings) -> anyhow::Result
 impl Report {
     fn print(&self) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(out, "tokens         {} scored, of {} in {} pieces", self.tokens, self.text_tokens, self.chunks)?;
+        writeln!(
+            out,
+            "tokens         {} scored, of {} in {} pieces",
+            self.tokens, self.text_tokens, self.chunks
+        )?;
         writeln!(out, "nll            {:.5} nats per token", self.nll)?;
         writeln!(out, "perplexity     {:.4}", self.ppl)?;
         if let Some(bits) = self.bits_per_byte {

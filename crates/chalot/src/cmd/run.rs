@@ -56,8 +56,8 @@ impl Job {
 
 /// Generates.
 ///
-/// Without `--json` stdout gets the generated text and not one byte more, so that a program may compare it; only a
-/// terminal gets a last line break.
+/// stdout gets the generated text, without the prompt, and one line break, always one: a shell's `$(...)` takes it off, a
+/// file of the text ends as text files do, and nothing else can run into the text. `--json` has the text alone.
 pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     let console = settings.console;
     let job = Job::new(&args)?;
@@ -73,13 +73,15 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     }
     let mut sampler = Sampler::new(job.sampling.clone())?;
     let mut output = Output { text: String::new(), print: !args.json };
-    let completion = complete(&mut session, &prompt, &mut sampler, &job.options, console, &mut |text| output.push(text))?;
+    let completion =
+        complete(&mut session, &prompt, &mut sampler, &job.options, console, &mut |text| output.push(text))?;
 
     if args.json {
-        let report = Report::new(open::name(args.model.as_deref()), &job, &output.text, &completion, settings);
+        let report =
+            Report::new(open::name(args.model.as_deref()), &job, &output.text, &completion, settings);
         return print_json(&report);
     }
-    output.end(console)?;
+    output.end()?;
     console.note(&figures(&completion.stats));
     if let Some(seed) = job.drawn_seed {
         console.note(&format!("seed: {seed} (the same text again: --seed {seed})"));
@@ -146,23 +148,15 @@ impl Output {
         out.flush()
     }
 
-    fn end(&self, console: Console) -> anyhow::Result<()> {
-        if self.text.ends_with('\n') {
-            return Ok(());
-        }
-        if console.stdout_is_terminal() {
-            writeln!(io::stdout().lock()).context("stdout")?;
-        } else {
-            // Where both streams end up in one log, the notes begin on a line of their own.
-            console.note("");
-        }
-        Ok(())
+    fn end(&self) -> anyhow::Result<()> {
+        writeln!(io::stdout().lock()).context("stdout")
     }
 }
 
 /// `prompt: 5 tokens, 120 tok/s; generated: 256 tokens, 48.1 tok/s`.
 pub fn figures(stats: &GenerationStats) -> String {
-    let speed = |count: usize, rate: f64| if count == 0 { String::new() } else { format!(", {} tok/s", round(rate)) };
+    let speed =
+        |count: usize, rate: f64| if count == 0 { String::new() } else { format!(", {} tok/s", round(rate)) };
     let reused = match stats.reused_tokens {
         0 => String::new(),
         reused => format!(" ({reused} more were there)"),
@@ -220,7 +214,13 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(model: String, job: &'a Job, text: &'a str, completion: &'a Completion, settings: &Settings) -> Self {
+    fn new(
+        model: String,
+        job: &'a Job,
+        text: &'a str,
+        completion: &'a Completion,
+        settings: &Settings,
+    ) -> Self {
         let stats = &completion.stats;
         Self {
             model,

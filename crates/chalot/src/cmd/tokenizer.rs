@@ -84,7 +84,9 @@ fn parse_ids(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, Usage> {
         .map(|word| match word.parse::<u32>() {
             Ok(id) if id as usize <= last => Ok(id),
             Ok(id) => Err(Usage(format!("id {id} is not in the vocabulary, which ends at {last}"))),
-            Err(_) => Err(Usage(format!("'{word}' is no token id; ids are whole numbers, separated by spaces"))),
+            Err(_) => {
+                Err(Usage(format!("'{word}' is no token id; ids are whole numbers, separated by spaces")))
+            }
         })
         .collect()
 }

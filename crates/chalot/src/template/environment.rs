@@ -50,25 +50,32 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 }
 
 fn strftime_now(format: &str) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format, &jiff::ZonedDateTime::now())
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now('{format}'): {error}")))
+    jiff::fmt::strtime::format(format, &jiff::ZonedDateTime::now()).map_err(|error| {
+        Error::new(ErrorKind::InvalidOperation, format!("strftime_now('{format}'): {error}"))
+    })
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`. Its other arguments are accepted where they ask for
 /// what happens anyway.
 fn to_json(value: &Value, _positional: Rest<Value>, options: Kwargs) -> Result<Value, Error> {
-    let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}"));
+    let failed =
+        |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}"));
     let indent: Option<usize> = options.get("indent")?;
     let mut out = Vec::new();
     match indent {
         Some(width) => {
             let spaces = vec![b' '; width.min(16)];
             let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter)).map_err(failed)?;
+            value
+                .serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+                .map_err(failed)?;
         }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?,
+        None => {
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?
+        }
     }
-    let text = String::from_utf8(out).map_err(|_| Error::new(ErrorKind::InvalidOperation, "tojson: not text"))?;
+    let text =
+        String::from_utf8(out).map_err(|_| Error::new(ErrorKind::InvalidOperation, "tojson: not text"))?;
     Ok(Value::from_safe_string(text))
 }
 
@@ -76,11 +83,19 @@ fn to_json(value: &Value, _positional: Rest<Value>, options: Kwargs) -> Result<V
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { out.write_all(b", ") }
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { out.write_all(b", ") }
     }
 

@@ -29,7 +29,9 @@ impl Message {
 #[non_exhaustive]
 pub enum TemplateError {
     /// The template is not valid Jinja, or uses what this environment does not have.
-    #[error("the chat template of {model} cannot be read: {reason}; give another with the model, or use 'chalot run'")]
+    #[error(
+        "the chat template of {model} cannot be read: {reason}; give another with the model, or use 'chalot run'"
+    )]
     Parse {
         /// The model.
         model: String,
@@ -132,7 +134,11 @@ mod tests {
     use super::*;
 
     fn conversation() -> Vec<Message> {
-        vec![Message::new("user", "Hi <there> & \"you\""), Message::new("assistant", "Hello."), Message::new("user", "Bye")]
+        vec![
+            Message::new("user", "Hi <there> & \"you\""),
+            Message::new("assistant", "Hello."),
+            Message::new("user", "Bye"),
+        ]
     }
 
     fn render(source: &str) -> Result<String, TemplateError> {
@@ -151,8 +157,13 @@ mod tests {
 
     #[test]
     fn blocks_are_trimmed_as_hugging_face_trims_them() {
-        let text = render("{{ bos_token }}\n  {% for m in messages %}\n{{ m['role'] | capitalize }}: {{ m.content.strip() }}{{ eos_token }}\n  {% endfor %}\n");
-        assert_eq!(text.unwrap(), "<s>\nUser: Hi <there> & \"you\"</s>\nAssistant: Hello.</s>\nUser: Bye</s>\n");
+        let text = render(
+            "{{ bos_token }}\n  {% for m in messages %}\n{{ m['role'] | capitalize }}: {{ m.content.strip() }}{{ eos_token }}\n  {% endfor %}\n",
+        );
+        assert_eq!(
+            text.unwrap(),
+            "<s>\nUser: Hi <there> & \"you\"</s>\nAssistant: Hello.</s>\nUser: Bye</s>\n"
+        );
     }
 
     #[test]
@@ -173,7 +184,8 @@ mod tests {
 
     #[test]
     fn generation_blocks_are_transparent() {
-        let source = "{% for m in messages %}{%- generation -%} {{ m.role }} {%- endgeneration %}{% endfor %}";
+        let source =
+            "{% for m in messages %}{%- generation -%} {{ m.role }} {%- endgeneration %}{% endfor %}";
         assert_eq!(render(source).unwrap(), "userassistantuser");
     }
 

@@ -3,7 +3,7 @@ use chalot_tensor::matrix::Matrix;
 
 use super::names::{Part, Projection, Role, Where};
 use super::store::Kind;
-use crate::config::{ModelConfig, QkNorm};
+use crate::config::{ExpertsConfig, ModelConfig, QkNorm};
 use crate::error::ModelError;
 use crate::weights::{Attention, Experts, Ffn, GatedFfn, Layer, Linear, Model};
 
@@ -30,7 +30,12 @@ pub(crate) trait Weights {
     fn norm(&self, role: Role, len: usize) -> Result<Vec<f32>, ModelError>;
     /// The gates, ups and downs of a layer's experts: `[intermediate][hidden]` twice,
     /// `[hidden][intermediate]`; each kind in one form.
-    fn experts(&self, layer: usize, config: &ModelConfig) -> Result<[Vec<Matrix>; 3], ModelError>;
+    fn experts(
+        &self,
+        layer: usize,
+        hidden: usize,
+        config: &ExpertsConfig,
+    ) -> Result<[Vec<Matrix>; 3], ModelError>;
     /// What is added to a layer's routing logits for the choice of experts, if the model has it.
     fn selection_bias(&self, layer: usize, count: usize) -> Result<Option<Vec<f32>>, ModelError>;
     /// Called when every part was asked for: complains about tensors that were not.
@@ -98,12 +103,14 @@ impl Assembler<'_> {
             sub_norm: optional(config.sub_norms, Part::AttentionSubNorm, q)?,
             post_norm: optional(config.post_norms, Part::AttentionPostNorm, hidden)?,
         };
-        let ffn = if config.layers[index].experts {
-            Ffn::Experts(self.experts(index)?)
-        } else {
-            let sub_norm = optional(config.sub_norms, Part::FfnSubNorm, config.intermediate_size)?;
-            let network = self.network(index, Where::Dense, config.intermediate_size, biases.ffn)?;
-            Ffn::Dense(GatedFfn { sub_norm, ..network })
+        // A validated configuration has a section about experts if a layer has them.
+        let ffn = match config.experts.as_ref().filter(|_| config.layers[index].experts) {
+            Some(experts) => Ffn::Experts(self.experts(index, experts)?),
+            None => {
+                let sub_norm = optional(config.sub_norms, Part::FfnSubNorm, config.intermediate_size)?;
+                let network = self.network(index, Where::Dense, config.intermediate_size, biases.ffn)?;
+                Ffn::Dense(GatedFfn { sub_norm, ..network })
+            }
         };
         Ok(Layer {
             attention,
@@ -133,15 +140,11 @@ impl Assembler<'_> {
         })
     }
 
-    fn experts(&self, layer: usize) -> Result<Experts, ModelError> {
-        let Some(experts) = &self.config.experts else {
-            let expected = "a section about experts";
-            let mend = "the file is damaged";
-            return Err(ModelError::config("", "experts", "missing", expected, mend));
-        };
+    fn experts(&self, layer: usize, experts: &ExpertsConfig) -> Result<Experts, ModelError> {
+        let hidden = self.config.hidden_size;
         let role = Role::Layer(layer, Part::Router);
-        let weight = self.weights.matrix(role, Usage::Router, experts.count, self.config.hidden_size)?;
-        let [gates, ups, downs] = self.weights.experts(layer, &self.config)?;
+        let weight = self.weights.matrix(role, Usage::Router, experts.count, hidden)?;
+        let [gates, ups, downs] = self.weights.experts(layer, hidden, experts)?;
         let linear = |weight| Linear { weight, bias: None };
         let networks = gates.into_iter().zip(ups).zip(downs).map(|((gate, up), down)| GatedFfn {
             gate: linear(gate),

@@ -9,7 +9,7 @@ use super::assemble::{Usage, Weights};
 use super::build;
 use super::names::{Part, Projection, Role, Where};
 use super::store::{Kind, Store};
-use crate::config::ModelConfig;
+use crate::config::{ExpertsConfig, ModelConfig};
 use crate::error::ModelError;
 
 /// The weights of a [`Store`].
@@ -74,14 +74,17 @@ impl Weights for Foreign<'_> {
         Ok(norm)
     }
 
-    fn experts(&self, layer: usize, config: &ModelConfig) -> Result<[Vec<Matrix>; 3], ModelError> {
-        let (count, width) =
-            config.experts.as_ref().map_or((0, 0), |experts| (experts.count, experts.intermediate_size));
+    fn experts(
+        &self,
+        layer: usize,
+        hidden: usize,
+        config: &ExpertsConfig,
+    ) -> Result<[Vec<Matrix>; 3], ModelError> {
         let stack = |projection: Projection| {
-            let (rows, cols) = projection.shape(config.hidden_size, width);
+            let (rows, cols) = projection.shape(hidden, config.intermediate_size);
             let role = |expert| Role::Layer(layer, Part::Ffn(Where::Expert(expert), projection));
-            let stored =
-                (0..count).map(|expert| self.store.required(role(expert), Kind::Weight, &[rows, cols]));
+            let stored = (0..config.count)
+                .map(|expert| self.store.required(role(expert), Kind::Weight, &[rows, cols]));
             let stored = stored.collect::<Result<Vec<_>, _>>()?;
             let matrices = build::alike(self.exec, &stored, Usage::Linear, self.options)?;
             self.advance(stored.iter().map(|stored| stored.bytes.len()).sum());

@@ -7,8 +7,6 @@ pub(crate) enum Role {
     Embedding,
     FinalNorm,
     Head,
-    /// Divisors of the rotation's frequencies (Llama 3.1 in GGUF).
-    RopeFactors,
     /// A tensor of layer `.0`.
     Layer(usize, Part),
 }
@@ -134,7 +132,6 @@ fn gguf(role: Role) -> String {
         Role::Embedding => return "token_embd".into(),
         Role::FinalNorm => return "output_norm".into(),
         Role::Head => return "output".into(),
-        Role::RopeFactors => return "rope_freqs".into(),
         Role::Layer(layer, part) => (layer, part),
     };
     let stem = match part {
@@ -169,7 +166,6 @@ fn hf(prefix: &str, norms: HfNorms, role: Role) -> String {
         Role::Embedding => return format!("{prefix}embed_tokens"),
         Role::FinalNorm => return format!("{prefix}norm"),
         Role::Head => return "lm_head".into(),
-        Role::RopeFactors => return format!("{prefix}rotary_emb.factors"),
         Role::Layer(layer, part) => (layer, part),
     };
     let stem = match part {

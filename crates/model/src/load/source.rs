@@ -29,6 +29,12 @@ pub struct Source {
     pub(super) content: Content,
 }
 
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("file", &self.file).field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}
+
 pub(super) enum Content {
     Native { gguf: Gguf, bytes: Bytes },
     Gguf { gguf: Gguf, bytes: Bytes },

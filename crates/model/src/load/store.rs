@@ -42,7 +42,8 @@ pub(crate) enum Coding {
 impl Stored {
     /// Rows of the matrix.
     pub(crate) fn rows(&self) -> usize {
-        self.shape.iter().rev().skip(1).product()
+        // The file bounds the product of all dimensions, but one that is 0 hides what the others come to.
+        self.shape.iter().rev().skip(1).fold(1, |rows, &dim| rows.saturating_mul(dim))
     }
 
     /// Columns of the matrix.
@@ -72,7 +73,7 @@ impl Stored {
         };
         // A scale for the whole tensor stands at its end, where no expert's part could carry it.
         let contiguous = !matches!(self.coding, Coding::Ggml(TensorType::I2S) | Coding::PackedBitnet);
-        if !contiguous || !self.bytes.len().is_multiple_of(count) {
+        if !contiguous || count == 0 || !self.bytes.len().is_multiple_of(count) {
             return Err(self.error(
                 format!("{count} experts in {} bytes", self.bytes.len()),
                 "experts that lie one after the other",
@@ -195,7 +196,6 @@ impl Store {
         }
         // A tied head may be stored all the same; it is the embedding again.
         used.insert(self.names.weight(Role::Head));
-        used.insert(self.names.weight(Role::RopeFactors));
         let mut unexpected: Vec<&str> =
             self.tensors.keys().map(String::as_str).filter(|name| !used.contains(*name)).collect();
         unexpected.sort_unstable();

@@ -12,7 +12,11 @@ use chalot_formats::safetensors::{Dtype, Shards, TensorInfo, tensor_type};
 use super::hf::Conventions;
 use super::names::{Names, Part, Projection, Role, Where};
 use super::store::{Coding, Store, Stored};
-use crate::error::ModelError;
+use crate::error::{ModelError, Shape};
+
+/// Divisors of the rotation's frequencies: how GGUF files of Llama 3.1 say what `rope_scaling` says
+/// elsewhere.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The tensors of a GGUF file.
 pub(super) fn gguf(file: &str, gguf: &Gguf, bytes: &Bytes) -> Result<Store, ModelError> {
@@ -30,7 +34,7 @@ pub(super) fn gguf(file: &str, gguf: &Gguf, bytes: &Bytes) -> Result<Store, Mode
         };
         if let Some(module) = info.name.strip_suffix(".scale") {
             scales.push((module.to_owned(), scalar(&stored)?));
-        } else if info.name.ends_with("rope_freqs.weight") || info.name.ends_with("attn_rot_embd.weight") {
+        } else if info.name.ends_with(ROPE_FACTORS) || info.name.ends_with("attn_rot_embd.weight") {
             // Part of the configuration (`rope_factors`), or what every reader computes for itself.
         } else if let Some((layer, projection)) = gguf_stack(&info.name) {
             stacks.insert(info.name.clone(), stored.shape.clone());
@@ -60,11 +64,10 @@ fn gguf_stack(name: &str) -> Option<(usize, Projection)> {
 
 /// The factors of the rotation's frequencies, if the file has them.
 pub(super) fn rope_factors(gguf: &Gguf, bytes: &Bytes) -> Result<Option<Vec<f32>>, ModelError> {
-    let name = Names::Gguf.weight(Role::RopeFactors);
-    if gguf.tensor(&name).is_none() {
+    if gguf.tensor(ROPE_FACTORS).is_none() {
         return Ok(None);
     }
-    Ok(Some(gguf.view(&name, bytes)?.to_f32()?))
+    Ok(Some(gguf.view(ROPE_FACTORS, bytes)?.to_f32()?))
 }
 
 /// The tensors of a Hugging Face folder: `files` are the bytes of its shards.
@@ -181,7 +184,7 @@ fn halves(stored: &Stored) -> Result<(Stored, Stored), ModelError> {
 /// The one number in a tensor that is a scale.
 fn scalar(stored: &Stored) -> Result<f32, ModelError> {
     let number = match stored.coding {
-        Coding::Ggml(ty) if stored.rows() * stored.cols() == 1 => {
+        Coding::Ggml(ty) if stored.shape.iter().all(|&dim| dim == 1) => {
             TensorView::new(&stored.file, &stored.name, ty, &[1], &stored.bytes)?.to_f32()?.first().copied()
         }
         _ => None,
@@ -192,7 +195,7 @@ fn scalar(stored: &Stored) -> Result<f32, ModelError> {
             Err(stored.error(number.to_string(), "a finite number that is not 0", super::DAMAGED))
         }
         None => {
-            let found = format!("{} elements", stored.rows() * stored.cols());
+            let found = format!("shape {}", Shape(stored.shape.clone()));
             Err(stored.error(found, "one float", super::DAMAGED))
         }
     }

@@ -9,7 +9,7 @@ use chalot_tensor::exec::Exec;
 use chalot_tensor::matrix::{Matrix, MatrixSpec};
 
 use super::{CONFIG_KEY, IMAGE_ALIGNMENT, MATRIX_KEY, experts_name};
-use crate::config::ModelConfig;
+use crate::config::{ExpertsConfig, ModelConfig};
 use crate::error::{ModelError, Shape};
 use crate::load::LoadOptions;
 use crate::load::assemble::{Usage, Weights};
@@ -157,9 +157,13 @@ impl Weights for Native<'_> {
         self.vector(&Names::Gguf.weight(role), len)
     }
 
-    fn experts(&self, layer: usize, config: &ModelConfig) -> Result<[Vec<Matrix>; 3], ModelError> {
-        let (count, width) =
-            config.experts.as_ref().map_or((0, 0), |experts| (experts.count, experts.intermediate_size));
+    fn experts(
+        &self,
+        layer: usize,
+        hidden: usize,
+        config: &ExpertsConfig,
+    ) -> Result<[Vec<Matrix>; 3], ModelError> {
+        let count = config.count;
         let name = experts_name(layer);
         let (info, bytes) = self.tensor(&name, TensorType::I8, &[count])?;
         let specs = self.specs::<3>(&name)?;
@@ -181,7 +185,7 @@ impl Weights for Native<'_> {
                     return Err(self.error(&name, format!("a stride of {stride} bytes"), expected));
                 }
                 let image = bytes.slice(expert * stride + start..expert * stride + end);
-                let shape = projection.shape(config.hidden_size, width);
+                let shape = projection.shape(hidden, config.intermediate_size);
                 stack.push(self.view(&name, spec, shape, image, Usage::Linear)?);
                 start = end.next_multiple_of(IMAGE_ALIGNMENT);
             }

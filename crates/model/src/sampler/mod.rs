@@ -10,14 +10,17 @@
 //! tail in; here the filters see the model's own probabilities and the temperature only reweighs what they kept, so
 //! each knob does one thing.
 //!
-//! The choice is a function of logits, history, parameters and the draws so far: `exp` is chalot-tensor's, sums run in
-//! f64 in a fixed order (by id, or by falling logit), ties go to the lower id. Same bits in, same token out, everywhere.
+//! The choice is a function of logits, history, parameters and the draws so far: the softmax is chalot-tensor's, its
+//! weights are added up in f64 in a fixed order (by id, or by falling logit), ties go to the lower id. Same bits in, same
+//! token out, everywhere.
 mod params;
 mod rng;
 
 use std::cmp::Ordering;
 
-use chalot_tensor::math;
+use chalot_simd::Isa;
+use chalot_tensor::exec::Exec;
+use chalot_tensor::softmax::softmax_rows;
 
 pub use params::SamplingParams;
 pub use rng::Rng;
@@ -69,6 +72,9 @@ pub struct Sampler {
     logits: Vec<f32>,
     candidates: Vec<Candidate>,
     penalised: Vec<u32>,
+    scaled: Vec<f32>,
+    /// A row is little work: it is done by the calling thread.
+    exec: Exec,
 }
 
 impl Sampler {
@@ -78,8 +84,15 @@ impl Sampler {
     /// [`EngineError::Option`] when a parameter is out of range.
     pub fn new(params: SamplingParams) -> Result<Self, EngineError> {
         params.validate()?;
-        let rng = Rng::new(params.seed);
-        Ok(Self { params, rng, logits: Vec::new(), candidates: Vec::new(), penalised: Vec::new() })
+        Ok(Self {
+            rng: Rng::new(params.seed),
+            params,
+            logits: Vec::new(),
+            candidates: Vec::new(),
+            penalised: Vec::new(),
+            scaled: Vec::new(),
+            exec: Exec::new(Isa::best(), 1),
+        })
     }
 
     /// The parameters.
@@ -111,15 +124,19 @@ impl Sampler {
             let id = argmax(&self.logits);
             let logit = self.logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
             self.candidates.push(Candidate { id, logit, weight: 1.0 });
-            return self.weigh(1.0);
+            return Distribution { candidates: &self.candidates, total: 1.0 };
         }
         match self.params.top_k {
             k if k > 0 && k < self.logits.len() => self.collect_likeliest(k),
             _ => self.candidates.extend(candidates(&self.logits)),
         }
-        self.keep_nucleus();
-        self.keep_by_ratio();
-        self.weigh(self.params.temperature)
+        if self.params.top_p < 1.0 || self.params.min_p > 0.0 {
+            let total = self.weigh(1.0);
+            self.keep_nucleus(total);
+            self.keep_by_ratio();
+        }
+        let total = self.weigh(self.params.temperature);
+        Distribution { candidates: &self.candidates, total }
     }
 
     /// Copies the logits, in order and penalised.
@@ -172,56 +189,50 @@ impl Sampler {
         self.candidates.truncate(k);
     }
 
-    /// Top-p: the shortest list of the likeliest tokens whose probabilities reach `top_p`.
-    fn keep_nucleus(&mut self) {
-        if self.params.top_p >= 1.0 || self.candidates.is_empty() {
+    /// Top-p: the shortest list of the likeliest tokens whose weights reach the share `top_p` of `total`.
+    fn keep_nucleus(&mut self, total: f64) {
+        if self.params.top_p >= 1.0 {
             return;
         }
-        let total = self.weigh(1.0).total;
         let goal = f64::from(self.params.top_p) * total;
-        // A nucleus is nearly always short: sort only as many as it needs. How many are sorted at a time cannot
-        // change the result, because the order has no ties.
-        let (mut sorted, mut reached, mut kept) = (0, 0.0, 0);
-        while reached < goal && kept < self.candidates.len() {
-            if kept == sorted {
-                let more = (sorted * 7).max(64);
-                sort_likeliest(&mut self.candidates[sorted..], more);
-                sorted = (sorted + more).min(self.candidates.len());
-            }
-            reached += self.candidates[kept].weight;
-            kept += 1;
-        }
-        self.candidates.truncate(kept.max(1));
+        // Tokens this unlikely weigh too little together to be needed, so they need no sorting: of a large vocabulary
+        // only a few remain.
+        let needless = 0.5 * (total - goal) / self.candidates.len() as f64;
+        self.candidates.retain(|c| c.weight > needless);
+        self.candidates.sort_unstable_by(likelier);
+        let mut reached = 0.0;
+        let crossing = self.candidates.iter().position(|c| {
+            reached += c.weight;
+            reached >= goal
+        });
+        self.candidates.truncate(crossing.map_or(usize::MAX, |last| last + 1));
     }
 
-    /// Min-p: probabilities relative to the likeliest token are exponentials of differences of logits.
+    /// Min-p: drops what is less likely than `min_p` times the likeliest.
     fn keep_by_ratio(&mut self) {
-        let (max, min_p) = (self.max_logit(), self.params.min_p);
-        if min_p > 0.0 {
-            self.candidates.retain(|c| relative(c.logit, max, 1.0) >= min_p);
-        }
+        let least =
+            f64::from(self.params.min_p) * self.candidates.iter().map(|c| c.weight).fold(0.0, f64::max);
+        self.candidates.retain(|c| c.weight >= least);
     }
 
-    /// Gives every candidate its weight exp((logit - max) / temperature).
-    fn weigh(&mut self, temperature: f32) -> Distribution<'_> {
-        let max = self.max_logit();
+    /// Gives every candidate the weight softmax(logit / temperature); returns their sum, 1 up to rounding.
+    fn weigh(&mut self, temperature: f32) -> f64 {
+        let max = self.candidates.iter().fold(f32::NEG_INFINITY, |max, c| max.max(c.logit));
+        self.scaled.clear();
+        // The likeliest have exactly 0, even where all logits are -infinity and the difference would be NaN.
+        let scaled = |c: &Candidate| if c.logit == max { 0.0 } else { (c.logit - max) / temperature };
+        self.scaled.extend(self.candidates.iter().map(scaled));
+        if let Err(error) = softmax_rows(&self.exec, &mut self.scaled, self.candidates.len()) {
+            // One row of as many columns: only an empty one is refused.
+            debug_assert!(self.candidates.is_empty(), "{error}");
+        }
         let mut total = 0.0;
-        for candidate in &mut self.candidates {
-            candidate.weight = f64::from(relative(candidate.logit, max, temperature));
+        for (candidate, &weight) in self.candidates.iter_mut().zip(&self.scaled) {
+            candidate.weight = f64::from(weight);
             total += candidate.weight;
         }
-        Distribution { candidates: &self.candidates, total }
+        total
     }
-
-    fn max_logit(&self) -> f32 {
-        self.candidates.iter().fold(f32::NEG_INFINITY, |max, c| max.max(c.logit))
-    }
-}
-
-/// exp((logit - max) / temperature), in [0, 1]. The likeliest has exactly 1, even where all logits are -infinity and
-/// the difference would be NaN.
-fn relative(logit: f32, max: f32, temperature: f32) -> f32 {
-    if logit == max { 1.0 } else { math::exp((logit - max) / temperature) }
 }
 
 /// Every token, by id.

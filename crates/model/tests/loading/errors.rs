@@ -152,6 +152,27 @@ fn experts_that_do_not_fit() {
     assert_parts(&gguf_error(&few), &[expected]);
 }
 
+/// Dimensions of 0, which safetensors allows, are of no use to anyone.
+#[test]
+fn tensors_without_elements() {
+    use safetensors::tensor::Dtype;
+    let json = std::fs::read_to_string(golden("qwen3-moe").join("config.json")).unwrap();
+    for (name, shape) in [
+        ("model.layers.1.mlp.experts.gate_up_proj", vec![0, 48, 40]),
+        ("model.layers.1.mlp.experts.down_proj", vec![0, 0, 0]),
+        ("model.embed_tokens.weight", vec![0, 40]),
+        ("model.layers.0.self_attn.q_proj.weight_scale", vec![0]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let rest = (0..8).map(|i| (format!("t{i}"), Dtype::F32, vec![1], vec![0; 4]));
+        let tensors: Vec<_> =
+            [(name.to_owned(), Dtype::BF16, shape, Vec::new())].into_iter().chain(rest).collect();
+        write_hf(folder.path(), &json, &tensors);
+        let error = load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors: tensor") || error.contains("is missing"), "{error}");
+    }
+}
+
 #[test]
 fn a_json_that_is_wrong() {
     let folder = tempfile::tempdir().unwrap();

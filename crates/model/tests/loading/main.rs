@@ -2,6 +2,7 @@
 //! file.
 mod config_gguf;
 mod config_hf;
+mod damage;
 mod errors;
 mod golden;
 mod native;

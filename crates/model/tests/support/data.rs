@@ -1,4 +1,6 @@
 //! Where the tests' inputs lie. What is not there is skipped with a message.
+#![allow(dead_code)] // each test binary uses its part
+
 use std::path::PathBuf;
 
 /// A file of the assets folder that stands beside the repository.

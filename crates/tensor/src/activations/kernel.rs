@@ -22,7 +22,7 @@ pub(super) struct QuantizeTile<'a> {
 
 impl Kernel for QuantizeTile<'_> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { segments, tokens, x, out } = self;
         for (t, x) in x.chunks_exact(segments.k).enumerate() {
             for (segment, x) in x.chunks(segments.cols).enumerate() {

@@ -63,12 +63,24 @@ impl<T: Pod> Planes<T> {
         size_of_val(&*self.keys) + size_of_val(&*self.values)
     }
 
-    /// The keys of a head, `[head_dim][64]`, and its values, `[64][head_dim, rounded up]`.
     #[inline(always)]
-    pub(super) fn head(&self, head: usize, head_dim: usize) -> (&[[T; LANES]], &[[T; LANES]]) {
+    pub(super) fn head(&self, head: usize, head_dim: usize) -> Head<'_, T> {
         let keys = head_dim * TOKEN_VECTORS;
         let values = KvBlock::TOKENS * head_dim.div_ceil(LANES);
-        (&self.keys[head * keys..][..keys], &self.values[head * values..][..values])
+        Head { keys: &self.keys[head * keys..][..keys], values: &self.values[head * values..][..values] }
+    }
+}
+
+/// The keys, `[head_dim][64]`, and values, `[64][head_dim, rounded up to 16]`, of one head.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a, T> {
+    pub keys: &'a [[T; LANES]],
+    pub values: &'a [[T; LANES]],
+}
+
+impl<T> Default for Head<'_, T> {
+    fn default() -> Self {
+        Self { keys: &[], values: &[] }
     }
 }
 

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::{
     KvBlock,
-    block::{Storage, TOKEN_VECTORS},
+    block::{Head, Storage, TOKEN_VECTORS},
     plan::{CHUNK, Call},
     softmax::{Scoring, softmax_row},
-    state::{RowScratch, Seen, Size, State, WideTile, Workspace},
+    state::{Bounds, RowScratch, Seen, Size, State, WideTile, Workspace},
     tile::{Element, Product, ROWS, Start},
 };
 use crate::{
@@ -56,12 +56,14 @@ impl Job<'_, '_> {
         }
     }
 
-    /// The part of the tile that begins at position `base` which row `r` sees.
+    /// What each row sees of the tile that begins at position `base`.
     #[inline(always)]
-    fn visible(&self, r: usize, base: usize) -> (usize, usize) {
-        let seen = self.call.visible(self.tokens.start + r / self.call.group());
-        let clip = |position: usize| position.saturating_sub(base).min(KvBlock::TOKENS);
-        (clip(seen.start), clip(seen.end))
+    fn look(&self, base: usize, bounds: &mut [Bounds]) {
+        let clip = |position: usize| position.saturating_sub(base).min(KvBlock::TOKENS) as u32;
+        for (token, bounds) in self.tokens.clone().zip(bounds.chunks_exact_mut(self.call.group())) {
+            let seen = self.call.visible(token);
+            bounds.fill([clip(seen.start), clip(seen.end)]);
+        }
     }
 
     /// The online softmax of one chunk into `state`.
@@ -79,25 +81,36 @@ impl Job<'_, '_> {
         let head_dim = self.call.params.head_dim;
         let seen = self.call.visible(self.tokens.start).start..self.call.visible(self.tokens.end - 1).end;
         let first = (seen.start / KvBlock::TOKENS).max(chunk * TILES);
-        let end = seen.end.div_ceil(KvBlock::TOKENS).min((chunk + 1) * TILES);
+        let tiles = seen.end.div_ceil(KvBlock::TOKENS);
+        let end = tiles.min((chunk + 1) * TILES);
         for tile in first..end {
             let base = tile * KvBlock::TOKENS;
-            match (self.call.blocks)(tile).storage() {
+            let block = (self.call.blocks)(tile);
+            let ahead = (tile + 1 < tiles).then(|| (self.call.blocks)(tile + 1).storage());
+            match block.storage() {
                 Storage::F32(planes) => {
-                    let (keys, values) = planes.head(self.kv_head, head_dim);
-                    l.call(Tile { job: self, base, queries, keys, values, rows, state });
-                }
-                // Read once or twice: widened on the way.
-                Storage::F16(planes) if self.rows() <= ROWS => {
-                    let (keys, values) = planes.head(self.kv_head, head_dim);
-                    l.call(Tile { job: self, base, queries, keys, values, rows, state });
+                    let now = planes.head(self.kv_head, head_dim);
+                    let next = match ahead {
+                        Some(Storage::F32(planes)) => planes.head(self.kv_head, head_dim),
+                        _ => Head::default(),
+                    };
+                    l.call(Tile { job: self, base, queries, now, next, rows, state });
                 }
                 Storage::F16(planes) => {
-                    let (keys, values) = planes.head(self.kv_head, head_dim);
-                    l.call(Widen { from: keys, to: &mut wide.keys });
-                    l.call(Widen { from: values, to: &mut wide.values });
-                    let (keys, values) = (&*wide.keys, &*wide.values);
-                    l.call(Tile { job: self, base, queries, keys, values, rows, state });
+                    let stored = planes.head(self.kv_head, head_dim);
+                    let next = match ahead {
+                        Some(Storage::F16(planes)) => planes.head(self.kv_head, head_dim),
+                        _ => Head::default(),
+                    };
+                    if self.rows() <= ROWS {
+                        // Read once or twice: widened on the way.
+                        l.call(Tile { job: self, base, queries, now: stored, next, rows, state });
+                    } else {
+                        l.call(Widen { from: stored.keys, next: next.keys, to: &mut wide.keys });
+                        l.call(Widen { from: stored.values, next: next.values, to: &mut wide.values });
+                        let now = Head { keys: &wide.keys, values: &wide.values };
+                        l.call(Tile { job: self, base, queries, now, next: Head::default(), rows, state });
+                    }
                 }
             }
         }
@@ -247,6 +260,8 @@ impl Kernel for Merge<'_, '_> {
 /// Stored numbers to f32.
 struct Widen<'a, E> {
     from: &'a [[E; LANES]],
+    /// What will be read after `from`, to be fetched meanwhile; or nothing.
+    next: &'a [[E; LANES]],
     to: &'a mut [[f32; LANES]],
 }
 
@@ -254,6 +269,9 @@ impl<E: Element> Kernel for Widen<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
+        for next in self.next.iter().step_by(64 / size_of::<[E; LANES]>()) {
+            l.prefetch(next);
+        }
         for (from, to) in self.from.iter().zip(self.to) {
             l.store(E::load(l, from), to);
         }
@@ -267,10 +285,10 @@ struct Tile<'a, 'call, 'state, E> {
     base: usize,
     /// `[rows][head_dim]`.
     queries: &'a [f32],
-    /// `[head_dim][64]`, in vectors.
-    keys: &'a [[E; LANES]],
-    /// `[64][head_dim, rounded up]`, in vectors.
-    values: &'a [[E; LANES]],
+    /// The tile's keys and values.
+    now: Head<'a, E>,
+    /// Those of the tile after it, to be fetched meanwhile.
+    next: Head<'a, E>,
     rows: &'a mut RowScratch,
     state: &'a mut State<'state>,
 }
@@ -280,6 +298,7 @@ impl<E: Element> Kernel for Tile<'_, '_, '_, E> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
         let rows = self.job.rows();
+        self.job.look(self.base, &mut self.rows.bounds);
         for first in (0..rows).step_by(ROWS) {
             self.scores(l, first, ROWS.min(rows - first));
         }
@@ -295,15 +314,15 @@ impl<E: Element> Tile<'_, '_, '_, E> {
     #[inline(always)]
     fn scores<L: Lanes>(&mut self, l: L, first: usize, rows: usize) {
         let head_dim = self.job.call.params.head_dim;
-        let from = self.job.visible(first, self.base).0;
-        let to = self.job.visible(first + rows - 1, self.base).1;
+        let ([from, _], [_, to]) = (self.bounds(first), self.bounds(first + rows - 1));
         if from < to {
             let product = Product {
                 a: &self.queries[first * head_dim..],
                 a_stride: head_dim,
                 k: 0..head_dim,
-                b: self.keys,
+                b: self.now.keys,
                 b_stride: TOKEN_VECTORS,
+                next: if first == 0 { self.next.keys } else { &[] },
                 c: &mut self.rows.scores[first * TOKEN_VECTORS..],
                 c_stride: TOKEN_VECTORS,
                 cols: from / LANES..to.div_ceil(LANES),
@@ -324,11 +343,11 @@ impl<E: Element> Tile<'_, '_, '_, E> {
         let factors = self.rows.factors.as_flattened_mut();
         let sums = self.rows.sums.as_flattened_mut();
         for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
-            let visible = self.job.visible(r, self.base);
+            let bounds = self.rows.bounds[r];
             factors[r] = maxima[r];
             sums[r] = 0.0;
-            if visible.0 < visible.1 {
-                (maxima[r], sums[r]) = softmax_row(l, &scoring, row, visible, maxima[r]);
+            if bounds[0] < bounds[1] {
+                (maxima[r], sums[r]) = softmax_row(l, &scoring, row, bounds, maxima[r]);
             }
         }
         for i in 0..rows.div_ceil(LANES) {
@@ -344,29 +363,34 @@ impl<E: Element> Tile<'_, '_, '_, E> {
     /// its neighbour does not is left to the rows that see it, one by one.
     #[inline(always)]
     fn outputs<L: Lanes>(&mut self, l: L, first: usize, rows: usize) {
-        let (low, high) =
-            (self.job.visible(first, self.base), self.job.visible(first + rows - 1, self.base));
+        let (low, high) = (self.bounds(first), self.bounds(first + rows - 1));
         if low == high {
-            if low.0 < low.1 {
-                self.weigh(l, first, rows, low.0..low.1, false);
+            if low[0] < low[1] {
+                self.weigh(l, first, rows, low[0]..low[1], false);
             }
             return;
         }
         // What all rows see; empty when a window is narrower than the rows are apart.
-        let from = high.0;
-        let to = low.1.max(from);
+        let from = high[0];
+        let to = low[1].max(from);
         for r in first..first + rows {
-            let seen = self.job.visible(r, self.base);
-            self.weigh(l, r, 1, seen.0..from.min(seen.1).max(seen.0), false);
+            let [start, end] = self.bounds(r);
+            self.weigh(l, r, 1, start..from.min(end).max(start), false);
         }
         self.weigh(l, first, rows, from..to, true);
         for r in first..first + rows {
-            let seen = self.job.visible(r, self.base);
-            let rest = to.max(seen.0).min(seen.1)..seen.1;
+            let [start, end] = self.bounds(r);
+            let rest = to.max(start)..end;
             if !rest.is_empty() {
                 self.weigh(l, r, 1, rest, true);
             }
         }
+    }
+
+    /// The part of the tile that row `r` sees.
+    #[inline(always)]
+    fn bounds(&self, r: usize) -> [usize; 2] {
+        self.rows.bounds[r].map(|bound| bound as usize)
     }
 
     /// `out = out · factor + sum over keys of p · value`; with `keep` the factor is 1.
@@ -378,8 +402,9 @@ impl<E: Element> Tile<'_, '_, '_, E> {
             a: &self.rows.scores.as_flattened()[first * KvBlock::TOKENS..],
             a_stride: KvBlock::TOKENS,
             k: keys,
-            b: self.values,
+            b: self.now.values,
             b_stride: vectors,
+            next: if first == 0 && !keep { self.next.values } else { &[] },
             c: &mut self.state.out[first * vectors..],
             c_stride: vectors,
             cols: 0..vectors,

@@ -1,5 +1,5 @@
 //! The online softmax of one row and one tile.
-use super::{KvBlock, block::TOKEN_VECTORS};
+use super::{KvBlock, block::TOKEN_VECTORS, state::Bounds};
 use crate::{
     elementwise::soft_cap_lanes,
     math::{
@@ -47,22 +47,22 @@ const INDEX: [[f32; LANES]; TOKEN_VECTORS] = {
     index
 };
 
-/// Turns the products of a row, in `row`, into `exp(score - m)`, of which those outside `visible` are 0.
+/// Turns the products of a row, in `row`, into `exp(score - m)`, of which those outside `bounds` are 0.
 /// Returns m, the largest of `max` and the visible scores, and the sum.
 #[inline(always)]
 pub(super) fn softmax_row<L: Lanes>(
     l: L,
     scoring: &Scoring<L>,
     row: &mut [[f32; LANES]; TOKEN_VECTORS],
-    visible: (usize, usize),
+    bounds: Bounds,
     max: f32,
 ) -> (f32, f32) {
     let mut scores = [l.splat(0.0); TOKEN_VECTORS];
     for i in 0..TOKEN_VECTORS {
         scores[i] = scoring.score(l, l.load(&row[i]));
     }
-    if visible != (0, KvBlock::TOKENS) {
-        let (from, to) = (l.splat(visible.0 as f32), l.splat(visible.1 as f32));
+    if bounds != [0, KvBlock::TOKENS as u32] {
+        let [from, to] = bounds.map(|bound| l.splat(bound as f32));
         let masked = l.splat(f32::NEG_INFINITY);
         for i in 0..TOKEN_VECTORS {
             let index = l.load(&INDEX[i]);

@@ -88,9 +88,14 @@ pub(super) struct Workspace {
     pub merged: AlignedVec<[f32; LANES]>,
 }
 
+/// From where to where a row sees a tile; empty when the second is not larger.
+pub(super) type Bounds = [u32; 2];
+
 /// What lives for one tile.
 #[derive(Debug, Default)]
 pub(super) struct RowScratch {
+    /// Per row.
+    pub bounds: AlignedVec<Bounds>,
     /// Scores, then probabilities, `[rows][64]`.
     pub scores: AlignedVec<[f32; LANES]>,
     /// Per row: the factor of the old sums, and the sum of the tile's probabilities.
@@ -108,6 +113,7 @@ pub(super) struct WideTile {
 impl Workspace {
     fn fit(&mut self, size: &Size) {
         self.queries.resize_dirty(size.rows * size.head_dim);
+        self.rows.bounds.resize_dirty(size.rows);
         self.rows.scores.resize_dirty(size.rows * TOKEN_VECTORS);
         self.rows.factors.resize_dirty(size.row_vectors());
         self.rows.sums.resize_dirty(size.row_vectors());
@@ -121,6 +127,7 @@ impl Workspace {
         let Self { queries, rows, wide, current, merged } = self;
         let vectors = [&rows.scores, &rows.factors, &rows.sums, &wide.keys, &wide.values, current, merged];
         size_of::<f32>() * queries.capacity()
+            + size_of::<Bounds>() * rows.bounds.capacity()
             + size_of::<[f32; LANES]>() * vectors.map(AlignedVec::capacity).iter().sum::<usize>()
     }
 }

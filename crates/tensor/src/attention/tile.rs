@@ -61,6 +61,8 @@ pub(super) struct Product<'a, E> {
     /// `[k.end][b_stride]`, in vectors.
     pub b: &'a [[E; LANES]],
     pub b_stride: usize,
+    /// What will be read after b, shaped like it, to be fetched meanwhile; or nothing.
+    pub next: &'a [[E; LANES]],
     /// `[rows][c_stride]`, in vectors.
     pub c: &'a mut [[f32; LANES]],
     pub c_stride: usize,
@@ -121,12 +123,13 @@ impl<E: Element> Product<'_, E> {
         let a = std::array::from_fn(|r| &self.a[(row + r) * self.a_stride..][self.k.clone()]);
         // A sum of no terms may begin past the end.
         let b = self.b.get(self.k.start * self.b_stride + col..).unwrap_or_default();
+        let next = self.next.get(self.k.start * self.b_stride + col..).unwrap_or_default();
         let c = &mut self.c[row * self.c_stride + col..];
         let start = match self.start {
             Start::Zero => None,
             Start::Scaled(factor) => factor[row..].first_chunk::<R>(),
         };
-        l.call(Tile::<E, R, C> { a, b, b_stride: self.b_stride, c, c_stride: self.c_stride, start });
+        l.call(Tile::<E, R, C> { a, b, next, b_stride: self.b_stride, c, c_stride: self.c_stride, start });
         C
     }
 }
@@ -136,6 +139,7 @@ struct Tile<'a, E, const R: usize, const C: usize> {
     /// As long as the sums.
     a: [&'a [f32]; R],
     b: &'a [[E; LANES]],
+    next: &'a [[E; LANES]],
     b_stride: usize,
     c: &'a mut [[f32; LANES]],
     c_stride: usize,

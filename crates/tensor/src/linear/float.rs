@@ -3,8 +3,10 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
+    Aligned,
     lanes::{Kernel, ProductLanes},
-    weights::{Float, V},
+    store_tiles,
+    weights::Float,
 };
 use crate::{
     activations::{MAX_TOKENS, token_tiles},
@@ -38,22 +40,6 @@ impl<'a, F> FloatProduct<'a, F> {
     }
 }
 
-/// Stores one tile of outputs of the tokens from `first` on.
-#[inline(always)]
-fn store<P: ProductLanes, const T: usize>(
-    p: P,
-    y: &SharedOut<'_, f32>,
-    (rows, tile, first): (usize, usize, usize),
-    acc: &[V<P>; T],
-) {
-    let row = tile * TILE_ROWS;
-    for t in 0..T {
-        // SAFETY: a task has its own tiles and token tiles; rows of a tile are stored by its task only.
-        let out = unsafe { y.part((first + t) * rows + row, TILE_ROWS.min(rows - row)) };
-        p.floats().store_some(acc[t], out);
-    }
-}
-
 /// Few tokens: tiles of rows against one token tile, straight from the image.
 struct Direct<'a, F, const T: usize> {
     product: FloatProduct<'a, F>,
@@ -64,7 +50,7 @@ struct Direct<'a, F, const T: usize> {
 
 impl<F: Float, const T: usize> Kernel for Direct<'_, F, T> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { product, tiles, x, first_token } = self;
         let f = p.floats();
         for tile in tiles {
@@ -76,7 +62,11 @@ impl<F: Float, const T: usize> Kernel for Direct<'_, F, T> {
                     acc[t] = f.fma(w, f.splat(x[t]), acc[t]);
                 }
             }
-            store(p, &product.y, (product.w.rows(), tile, first_token), &acc);
+            let mut outputs = [[[0.0; TILE_ROWS]; 1]; T];
+            for t in 0..T {
+                f.store(acc[t], &mut outputs[t][0]);
+            }
+            store_tiles(&product.y, (product.w.rows(), tile, first_token), &outputs);
         }
     }
 }
@@ -89,7 +79,7 @@ pub(super) struct DirectTask<'a, F> {
 
 impl<F: Float> Kernel for DirectTask<'_, F> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { product, tiles } = self;
         // One tile of rows at a time, so that the second token tile finds its weights in the cache.
         let step = if product.m <= MAX_TOKENS { tiles.len() } else { 1 };
@@ -121,33 +111,23 @@ pub(super) struct PanelTask<'a, F> {
 
 impl<F: Float> Kernel for PanelTask<'_, F> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { product, tiles, token_tiles: range } = self;
-        let mut panel = [[[0.0; TILE_ROWS]; R]; COLS];
-        let mut carry = [[[0.0; TILE_ROWS]; R]; MAX_TOKENS * PANEL_TOKEN_TILES];
+        let Aligned(panel) = &mut Aligned([[[0.0; TILE_ROWS]; R]; COLS]);
+        let Aligned(carry) = &mut Aligned([[[0.0; TILE_ROWS]; R]; MAX_TOKENS * PANEL_TOKEN_TILES]);
         let cols = product.w.cols();
         for first_tile in tiles.clone().step_by(R) {
             let tiles = first_tile..tiles.end.min(first_tile + R);
             for first_col in (0..cols).step_by(COLS) {
                 let piece = first_col..cols.min(first_col + COLS);
-                p.call(Widen { product, tiles: tiles.clone(), cols: piece.clone(), panel: &mut panel });
+                p.call(Widen { product, tiles: tiles.clone(), cols: piece.clone(), panel });
                 let panel = &panel[..piece.len()];
                 let mut carry = &mut carry[..];
                 for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
                     let (now, rest) = carry.split_at_mut(tokens.len());
                     carry = rest;
                     let x = &product.x_tile(&tokens)[piece.start * tokens.len()..][..piece.len() * tokens.len()];
-                    let tile = Tile {
-                        y: product.y,
-                        rows: product.w.rows(),
-                        tiles: tiles.clone(),
-                        is_first: piece.start == 0,
-                        is_last: piece.end == cols,
-                        panel,
-                        x,
-                        carry: now,
-                        first_token: tokens.start,
-                    };
+                    let tile = Tile { is_first: piece.start == 0, panel, x, carry: now };
                     match tokens.len() {
                         4 => p.call(Tokens::<R, 4>(tile)),
                         5 => p.call(Tokens::<R, 5>(tile)),
@@ -155,6 +135,12 @@ impl<F: Float> Kernel for PanelTask<'_, F> {
                         _ => unreachable!("more than 12 tokens make tiles of 4 to 6"),
                     }
                 }
+            }
+            let mut carry = &carry[..];
+            for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
+                let (now, rest) = carry.split_at(tokens.len());
+                carry = rest;
+                store_tiles(&product.y, (product.w.rows(), first_tile, tokens.start), now);
             }
         }
     }
@@ -172,7 +158,7 @@ struct Widen<'a, F, const R: usize> {
 
 impl<F: Float, const R: usize> Kernel for Widen<'_, F, R> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R_: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         for (r, tile) in self.tiles.enumerate() {
             let columns = &F::tile(self.product.w, tile)[self.cols.clone()];
             for (out, column) in self.panel.iter_mut().zip(columns) {
@@ -184,18 +170,12 @@ impl<F: Float, const R: usize> Kernel for Widen<'_, F, R> {
 
 /// One piece of columns of R tiles of rows against one tile of tokens.
 struct Tile<'a, const R: usize> {
-    y: SharedOut<'a, f32>,
-    rows: usize,
-    /// At most R; what is computed beyond them is dropped.
-    tiles: Range<usize>,
     is_first: bool,
-    is_last: bool,
     panel: &'a [[[f32; TILE_ROWS]; R]],
     /// `[col][tokens]`
     x: &'a [f32],
     /// The outputs so far, `[tokens]`.
     carry: &'a mut [[[f32; TILE_ROWS]; R]],
-    first_token: usize,
 }
 
 /// A [`Tile`] of T tokens: the register tile.
@@ -203,8 +183,8 @@ struct Tokens<'a, const R: usize, const T: usize>(Tile<'a, R>);
 
 impl<const R: usize, const T: usize> Kernel for Tokens<'_, R, T> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R_: usize>(self, p: P) {
-        let Tile { y, rows, tiles, is_first, is_last, panel, x, carry, first_token } = self.0;
+    fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
+        let Tile { is_first, panel, x, carry } = self.0;
         let f = p.floats();
         let mut acc = [[f.splat(0.0); T]; R];
         if !is_first {
@@ -222,18 +202,9 @@ impl<const R: usize, const T: usize> Kernel for Tokens<'_, R, T> {
                 }
             }
         }
-        if is_last {
-            // Not `tiles.zip(&acc)`: a loop of unknown length would keep `acc` in memory all along.
-            for r in 0..R {
-                if r < tiles.len() {
-                    store(p, &y, (rows, tiles.start + r, first_token), &acc[r]);
-                }
-            }
-        } else {
-            for r in 0..R {
-                for t in 0..T {
-                    f.store(acc[r][t], &mut carry[t][r]);
-                }
+        for r in 0..R {
+            for t in 0..T {
+                f.store(acc[r][t], &mut carry[t][r]);
             }
         }
     }

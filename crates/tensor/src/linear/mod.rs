@@ -31,7 +31,7 @@ use self::{
 use crate::{
     activations::{Activations, token_tiles},
     exec::{Exec, ShapeError},
-    matrix::{Coding, Format, Matrix, ScaleBy},
+    matrix::{Coding, Format, Matrix, ScaleBy, TILE_ROWS},
     out::SharedOut,
 };
 
@@ -115,6 +115,27 @@ fn float<F: Float>((exec, vectors): (&Exec, Vectors), w: &Matrix, x: &mut Activa
         panel_tasks(exec, w, m, float::PANEL_TOKEN_TILES, &|tiles, token_tiles| {
             vectors.run(float::PanelTask { product, tiles, token_tiles });
         });
+    }
+}
+
+/// On a cache line of its own: vectors of what a kernel keeps on the stack must not straddle two.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
+/// Writes the outputs of some tokens, from `first_token` on, for D tiles of rows from `first_tile` on, as far as there
+/// are rows.
+#[inline(always)]
+fn store_tiles<const D: usize>(
+    y: &SharedOut<'_, f32>,
+    (rows, first_tile, first_token): (usize, usize, usize),
+    outputs: &[[[f32; TILE_ROWS]; D]],
+) {
+    let row = first_tile * TILE_ROWS;
+    let len = (D * TILE_ROWS).min(rows - row);
+    for (t, outputs) in outputs.iter().enumerate() {
+        // SAFETY: a task has its own tiles of rows and token tiles.
+        let out = unsafe { y.part((first_token + t) * rows + row, len) };
+        out.copy_from_slice(&outputs.as_flattened()[..len]);
     }
 }
 

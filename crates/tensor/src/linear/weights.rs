@@ -63,6 +63,8 @@ impl Code<2> for Int4 {
 pub(super) trait Scales: Copy + Send + Sync {
     /// Whether groups have minima.
     const MINS: bool;
+    /// Whether they are always by group.
+    const ONLY_GROUPS: bool;
     /// The scales of a tile's 16 rows in a segment.
     fn scale<P: ProductLanes>(&self, p: P, tile: usize, segment: usize) -> V<P>;
     /// The minima of a tile's 16 rows in a segment, if there are any.
@@ -86,6 +88,7 @@ impl<'a> F32Scales<'a> {
 
 impl Scales for F32Scales<'_> {
     const MINS: bool = false;
+    const ONLY_GROUPS: bool = false;
 
     #[inline(always)]
     fn scale<P: ProductLanes>(&self, p: P, tile: usize, segment: usize) -> V<P> {
@@ -117,6 +120,7 @@ impl<'a, const MINS: bool> F16Scales<'a, MINS> {
 
 impl<const MINS: bool> Scales for F16Scales<'_, MINS> {
     const MINS: bool = MINS;
+    const ONLY_GROUPS: bool = true;
 
     #[inline(always)]
     fn scale<P: ProductLanes>(&self, p: P, tile: usize, segment: usize) -> V<P> {

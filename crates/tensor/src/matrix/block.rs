@@ -75,8 +75,8 @@ impl Coding {
                     codes[1][i] = byte >> 4;
                 }
                 Coding::Trit2 => {
-                    for quad in 0..4 {
-                        codes[quad][i] = (byte >> (2 * quad)) & 3;
+                    for (quad, codes) in codes.iter_mut().take(4).enumerate() {
+                        codes[i] = (byte >> (2 * quad)) & 3;
                     }
                 }
                 Coding::Trit5 => {

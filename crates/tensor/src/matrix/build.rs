@@ -357,11 +357,10 @@ fn pack_codes(
         };
         match spec.format.scale_by() {
             None => {}
+            Some(ScaleBy::Tensor) if tile > 0 => {}
             Some(ScaleBy::Tensor) => {
-                if tile == 0 {
-                    // SAFETY: only the task of tile 0 writes the one scale.
-                    unsafe { shared.part(layout.scales.start, 4) }.copy_from_slice(&scales[0].to_le_bytes());
-                }
+                // SAFETY: only the task of tile 0 writes the one scale.
+                unsafe { shared.part(layout.scales.start, 4) }.copy_from_slice(&scales[0].to_le_bytes());
             }
             Some(ScaleBy::Group(_)) if spec.format.packing().is_none() => f16s(&layout.scales, &scales),
             Some(_) => {

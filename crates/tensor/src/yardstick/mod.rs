@@ -63,10 +63,9 @@ struct Read<'a> {
 
 impl Kernel for Read<'_> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
-        let mut dots = [p.no_dots(); 4];
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
+        let mut dots = [p.begin::<Ternary>(p.splat(0)); 4];
         for blocks in self.blocks.as_chunks::<4>().0 {
-            p.prefetch(blocks[0].as_ptr().wrapping_add(4096));
             for i in 0..4 {
                 p.prefetch(blocks[i].as_ptr().wrapping_add(4096));
                 dots[i] = p.dot::<Ternary>(dots[i], p.load(&blocks[i]), [1; 4]);
@@ -74,7 +73,7 @@ impl Kernel for Read<'_> {
         }
         let mut sums = p.splat(0);
         for dots in dots {
-            sums = p.finish::<Ternary>(dots, sums);
+            sums = p.add(sums, p.finish::<Ternary>(dots, p.splat(0)));
         }
         *self.sum = p.total(sums);
     }
@@ -87,17 +86,19 @@ struct Dots<'a> {
 
 impl Kernel for Dots<'_> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let codes = p.load(&[self.seed & 1; BLOCK]);
-        let mut dots = [p.no_dots(); SUMS];
+        let mut dots = [p.begin::<Ternary>(p.splat(0)); SUMS];
         for _ in 0..STEPS {
+            // New each time as far as the compiler knows, or it would take the products out of the loop.
+            let x = black_box([1; 4]);
             for dots in &mut dots {
-                *dots = p.dot::<Ternary>(*dots, codes, [1; 4]);
+                *dots = p.dot::<Ternary>(*dots, codes, x);
             }
         }
         let mut sums = p.splat(0);
         for dots in dots {
-            sums = p.finish::<Ternary>(dots, sums);
+            sums = p.add(sums, p.finish::<Ternary>(dots, p.splat(0)));
         }
         let mut lanes = [0; TILE_ROWS];
         p.store_sums(sums, &mut lanes);

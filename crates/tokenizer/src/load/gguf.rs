@@ -1,10 +1,9 @@
 //! The vocabulary of a GGUF file, from and to its plain form.
 
-use std::collections::HashMap;
-
 use super::ranked;
 use crate::bpe::BpeOptions;
 use crate::error::quote;
+use crate::hash::TextMap;
 use crate::merges::{Merge, Merges};
 use crate::pretokenize::pre;
 use crate::spec::{AddedToken, Normalizer, Roles, Spec, TextPattern};
@@ -138,14 +137,16 @@ fn byte_level(file: &str, vocab: GgufVocab) -> Result<Tokenizer, TokenizerError>
         added,
         strip_prefix: false,
     };
-    let options = BpeOptions { ignore_merges: pre.ignore_merges || by_score, unk: None, ..BpeOptions::default() };
+    // Only for bytes that the vocabulary lacks; most lack none.
+    let unk = role(vocab.unk);
+    let options = BpeOptions { ignore_merges: pre.ignore_merges || by_score, unk, ..BpeOptions::default() };
     let roles = roles(&vocab, pre.add_bos);
     Tokenizer::assemble(file, Parts { vocab: entries, merges, chars: Vec::new(), options, spec, roles, scores })
 }
 
 /// `"left right"`, both written in the byte alphabet.
 fn read_merges(file: &str, vocab: &GgufVocab, entries: &Vocab) -> Result<Merges, TokenizerError> {
-    let ids: HashMap<&str, u32> = vocab.tokens.iter().map(String::as_str).zip(0u32..).collect();
+    let ids: TextMap<u32> = vocab.tokens.iter().map(String::as_str).zip(0u32..).collect();
     let mut merges = Merges::with_capacity(vocab.merges.len());
     let mut joined = String::new();
     for (rank, line) in (0u32..).zip(&vocab.merges) {

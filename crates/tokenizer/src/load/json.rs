@@ -1,7 +1,5 @@
 //! `tokenizer.json` of Hugging Face `tokenizers`.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,6 +7,7 @@ use super::gguf::byte_of;
 use super::json_file::{File, MergeText, Model};
 use crate::bpe::BpeOptions;
 use crate::error::quote;
+use crate::hash::{TextHash, TextMap};
 use crate::merges::{Merge, Merges};
 use crate::spec::{AddedToken, PreTokenizer, PrependScheme, Roles, Spec};
 use crate::tokenizer::Parts;
@@ -94,7 +93,7 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Tokenizer, TokenizerErro
 
     let byte_fallback = model.byte_fallback.unwrap_or(false);
     let mut builder = VocabBuilder::new(file, writing, model.vocab.0.len() + contents.added_tokens.len());
-    let mut ids: HashMap<&str, u32> = HashMap::with_capacity(model.vocab.0.len());
+    let mut ids = TextMap::with_capacity_and_hasher(model.vocab.0.len(), TextHash);
     for (text, id) in &model.vocab.0 {
         let entry = || format!("model.vocab[{}]", quote(text));
         let byte = byte_of(text).filter(|_| writing == Writing::Text && byte_fallback);
@@ -151,7 +150,7 @@ fn check_model(file: &str, model: &Model) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-fn read_merges(file: &str, list: &[MergeText], ids: &HashMap<&str, u32>) -> Result<Merges, TokenizerError> {
+fn read_merges(file: &str, list: &[MergeText], ids: &TextMap<u32>) -> Result<Merges, TokenizerError> {
     let mut merges = Merges::with_capacity(list.len());
     let mut joined = String::new();
     for (rank, merge) in (0u32..).zip(list) {
@@ -236,7 +235,7 @@ fn unsupported_decoder(file: &str, decoder: &Value) -> TokenizerError {
 }
 
 /// BOS and EOS as the post-processor would add them.
-fn read_roles(post_processor: Option<&Value>, added: &[AddedToken], ids: &HashMap<&str, u32>) -> Roles {
+fn read_roles(post_processor: Option<&Value>, added: &[AddedToken], ids: &TextMap<u32>) -> Roles {
     let mut roles = Roles::default();
     let id_of = |text: &str| {
         added.iter().find(|token| token.content == text).map(|token| token.id).or_else(|| ids.get(text).copied())

@@ -57,7 +57,7 @@ impl Tokenizer {
         let (spec, options) = (self.spec(), self.bpe().options);
         let plain = |token: &AddedToken| *token == AddedToken::plain(token.id, &token.content, token.special);
         let by_score = self.scores().is_some();
-        let ordinary = BpeOptions { ignore_merges: options.ignore_merges, ..BpeOptions::default() };
+        let ordinary = BpeOptions { ignore_merges: options.ignore_merges, unk: options.unk, ..BpeOptions::default() };
         if !spec.added.iter().all(plain) || options != ordinary {
             return None;
         }

@@ -73,7 +73,11 @@ impl<'m> Conversation<'m> {
         console: Console,
         sink: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> anyhow::Result<Answer> {
-        if self.model.template.is_some() { self.reply(text, console, sink) } else { self.go_on(text, console, sink) }
+        if self.model.template.is_some() {
+            self.reply(text, console, sink)
+        } else {
+            self.go_on(text, console, sink)
+        }
     }
 
     /// With a template: a message and its reply.
@@ -88,10 +92,11 @@ impl<'m> Conversation<'m> {
         let (prompt, dropped) = self.fit(&mut messages)?;
         let options = CompletionOptions { max_tokens: self.max_tokens, ..CompletionOptions::default() };
         let mut words = String::new();
-        let completion = complete(&mut self.session, &prompt, &mut self.sampler, &options, console, &mut |piece| {
-            words.push_str(piece);
-            sink(piece)
-        })?;
+        let completion =
+            complete(&mut self.session, &prompt, &mut self.sampler, &options, console, &mut |piece| {
+                words.push_str(piece);
+                sink(piece)
+            })?;
         messages.push(Message::new("assistant", words));
         self.messages = messages;
         Ok(Answer { completion, dropped, has_template: true })
@@ -112,7 +117,8 @@ impl<'m> Conversation<'m> {
 
     fn render(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
         let Some(template) = &self.model.template else { return Ok(Vec::new()) };
-        let mut all: Vec<_> = self.system.iter().map(|words| Message::new("system", words.as_str())).collect();
+        let mut all: Vec<_> =
+            self.system.iter().map(|words| Message::new("system", words.as_str())).collect();
         all.extend_from_slice(messages);
         Ok(self.model.prompt(&template.render(&all, true)?, Specials::Parse))
     }

@@ -4,7 +4,7 @@ mod input;
 
 use std::io::{self, Write};
 
-use chalot::{Stop, TextModel, TemplateOrigin};
+use chalot::{Stop, TemplateOrigin, TextModel};
 
 use self::{
     conversation::Conversation,
@@ -107,7 +107,9 @@ fn introduce(name: &str, model: &TextModel, has_system: bool, console: Console) 
             console.note(&format!("{name} has no chat template; its vocabulary knows ChatML, which is used"));
         }
         None => {
-            console.note(&format!("{name} has no chat template: it goes on from your words instead of answering them"));
+            console.note(&format!(
+                "{name} has no chat template: it goes on from your words instead of answering them"
+            ));
             if has_system {
                 console.note("--system has no effect without a chat template");
             }

@@ -1,57 +1,78 @@
 //! Few tokens: weights are unpacked in registers and meet all tokens of a tile there.
 use std::{marker::PhantomData, ops::Range};
 
-use super::{Integer, first_sums, scale_sums, store};
+use super::{Integer, first_sums, scale_sums};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
         lanes::{Kernel, ProductLanes, Quad},
+        store_tiles,
         weights::{Code, Scales},
     },
     math::lanes::Lanes,
-    matrix::BLOCK,
+    matrix::{BLOCK, TILE_ROWS},
 };
 
 /// How far ahead of their use weights are asked for, in bytes: a page, which the hardware's own prefetchers do not
 /// look beyond.
 const PREFETCH: usize = 4096;
-/// Independent sums of one output, so that one multiply-add need not wait for the last.
+/// Independent sums of one output where there is one token, so that a multiply-add need not wait for the last.
 const CHAINS: usize = 4;
 
-/// Adds to `sums` the products of packed blocks with the tokens' quads.
+/// Adds to `sums` the products of D rows of packed blocks with the tokens' quads.
 #[inline(always)]
-fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usize>(
+fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const T: usize>(
     p: P,
-    blocks: &[[u8; BLOCK]],
-    x: &[[Quad; T]],
-    sums: &mut [P::Sums; T],
+    blocks: [&[[u8; BLOCK]]; D],
+    x: &[[[Quad; T]; Q]],
+    sums: &mut [[P::Sums; T]; D],
 ) {
-    // Whole blocks: the blocks of few steps, at least one.
+    // Blocks whose steps may be added up.
     let step = p.steps::<C::Range>() / Q;
-    let x = x.as_chunks::<Q>().0;
-    for (blocks, x) in blocks.chunks(step).zip(x.chunks(step)) {
-        let mut dots = [[p.no_dots(); T]; CHAINS];
-        for (block, x) in blocks.iter().zip(x) {
-            p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
-            let codes = C::unpack(p, p.load(block));
-            for quad in 0..Q {
-                // Two tokens or more are independent enough.
-                let chain = if T > 2 { 0 } else { quad % CHAINS };
-                for t in 0..T {
-                    dots[chain][t] = p.dot::<C::Range>(dots[chain][t], codes[quad], x[quad][t]);
+    let mut start = 0;
+    while start < x.len() {
+        let x = &x[start..x.len().min(start.saturating_add(step))];
+        let blocks = blocks.map(|blocks| &blocks[start..][..x.len()]);
+        start += x.len();
+        // One token has its quads in several sums; two or more are independent enough.
+        let mut chains = [[[p.begin::<C::Range>(p.splat(0)); T]; D]; CHAINS];
+        for d in 0..D {
+            for t in 0..T {
+                chains[0][d][t] = p.begin::<C::Range>(sums[d][t]);
+            }
+        }
+        for (i, x) in x.iter().enumerate() {
+            for d in 0..D {
+                let block = &blocks[d][i];
+                p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
+                let codes = C::unpack(p, p.load(block));
+                for quad in 0..Q {
+                    let chain = if T > 1 { 0 } else { quad % CHAINS };
+                    for t in 0..T {
+                        chains[chain][d][t] = p.dot::<C::Range>(chains[chain][d][t], codes[quad], x[quad][t]);
+                    }
                 }
             }
         }
-        for dots in dots {
+        for d in 0..D {
             for t in 0..T {
-                sums[t] = p.finish::<C::Range>(dots[t], sums[t]);
+                sums[d][t] = p.finish::<C::Range>(chains[0][d][t], sums[d][t]);
+            }
+        }
+        if T == 1 {
+            for chain in &chains[1..] {
+                for d in 0..D {
+                    for t in 0..T {
+                        sums[d][t] = p.add(sums[d][t], p.finish::<C::Range>(chain[d][t], p.splat(0)));
+                    }
+                }
             }
         }
     }
 }
 
-/// Few tokens: tiles of rows against one token tile, straight from the packed blocks.
-struct Direct<'a, C, S, const Q: usize, const T: usize> {
+/// Tiles of rows against one token tile, D at a time, straight from the packed blocks.
+struct Direct<'a, C, S, const Q: usize, const D: usize, const T: usize> {
     product: Integer<'a, S>,
     tiles: Range<usize>,
     x: QuantizedTile<'a>,
@@ -59,29 +80,41 @@ struct Direct<'a, C, S, const Q: usize, const T: usize> {
     code: PhantomData<C>,
 }
 
-impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_, C, S, Q, T> {
+impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kernel for Direct<'_, C, S, Q, D, T> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { product, tiles, x, first_token, .. } = self;
         let quads = x.quads.as_chunks::<T>().0;
         let factors = x.factors.as_chunks::<T>().0;
         let qsums = x.sums.as_chunks::<T>().0;
-        let segment_blocks = product.w.segment_blocks();
-        for tile in tiles {
-            let mut acc = [p.floats().splat(0.0); T];
-            let segments = product.w.tile_blocks(tile).chunks(segment_blocks);
-            let tokens = quads.chunks(x.segment_quads).zip(factors.iter().zip(qsums));
-            for (segment, (blocks, (quads, (factors, qsums)))) in segments.zip(tokens).enumerate() {
-                let mut sums = first_sums::<P, T>(p, product.zero, qsums);
-                add_blocks::<P, C, Q, T>(p, blocks, quads, &mut sums);
-                scale_sums(p, &product.scales, (tile, segment), (factors, qsums), &sums, &mut acc);
+        let f = p.floats();
+        for first in tiles.clone().step_by(D) {
+            // Beyond the end the last tile is computed again, and dropped.
+            let tiles: [usize; D] = std::array::from_fn(|d| (first + d).min(tiles.end - 1));
+            let weights = tiles.map(|tile| product.w.tile_blocks(tile));
+            let mut acc = [[f.splat(0.0); T]; D];
+            let mut block = 0;
+            for (segment, (factors, qsums)) in factors.iter().zip(qsums).enumerate() {
+                let blocks = product.w.segment_blocks().min(weights[0].len() - block);
+                let x = &quads[segment * x.segment_quads..][..x.segment_quads];
+                let x = &x.as_chunks::<Q>().0[..blocks];
+                let mut sums = [first_sums::<P, T>(p, product.zero, qsums); D];
+                add_blocks::<P, C, Q, D, T>(p, weights.map(|tile| &tile[block..][..blocks]), x, &mut sums);
+                scale_sums(p, &product.scales, (tiles, segment), (factors, qsums), &sums, &mut acc);
+                block += blocks;
             }
-            store(p, &product.y, (product.w.rows(), tile, first_token), &acc);
+            let mut outputs = [[[0.0; TILE_ROWS]; D]; T];
+            for d in 0..D {
+                for t in 0..T {
+                    f.store(acc[d][t], &mut outputs[t][d]);
+                }
+            }
+            store_tiles(&product.y, (product.w.rows(), first, first_token), &outputs);
         }
     }
 }
 
-/// Few tokens: some tiles of rows against all tokens.
+/// Some tiles of rows against all tokens.
 pub(in crate::linear) struct DirectTask<'a, C, S, const Q: usize> {
     pub product: Integer<'a, S>,
     pub tiles: Range<usize>,
@@ -90,21 +123,21 @@ pub(in crate::linear) struct DirectTask<'a, C, S, const Q: usize> {
 
 impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for DirectTask<'_, C, S, Q> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { product, tiles, code } = self;
-        // One tile of rows at a time, so that the second token tile finds its weights in the cache.
-        let step = if product.m <= MAX_TOKENS { tiles.len() } else { 1 };
-        for first in tiles.clone().step_by(step.max(1)) {
+        // A few tiles of rows at a time, so that the second token tile finds their weights in the cache.
+        let step = if product.m <= MAX_TOKENS { tiles.len().max(1) } else { D };
+        for first in tiles.clone().step_by(step) {
             let tiles = first..tiles.end.min(first + step);
             for tokens in token_tiles(product.m) {
                 let (x, first_token, tiles) = (product.x.tile(&tokens), tokens.start, tiles.clone());
                 match tokens.len() {
-                    1 => p.call(Direct::<C, _, Q, 1> { product, tiles, x, first_token, code }),
-                    2 => p.call(Direct::<C, _, Q, 2> { product, tiles, x, first_token, code }),
-                    3 => p.call(Direct::<C, _, Q, 3> { product, tiles, x, first_token, code }),
-                    4 => p.call(Direct::<C, _, Q, 4> { product, tiles, x, first_token, code }),
-                    5 => p.call(Direct::<C, _, Q, 5> { product, tiles, x, first_token, code }),
-                    _ => p.call(Direct::<C, _, Q, MAX_TOKENS> { product, tiles, x, first_token, code }),
+                    1 => p.call(Direct::<C, _, Q, 1, 1> { product, tiles, x, first_token, code }),
+                    2 => p.call(Direct::<C, _, Q, D, 2> { product, tiles, x, first_token, code }),
+                    3 => p.call(Direct::<C, _, Q, D, 3> { product, tiles, x, first_token, code }),
+                    4 => p.call(Direct::<C, _, Q, D, 4> { product, tiles, x, first_token, code }),
+                    5 => p.call(Direct::<C, _, Q, D, 5> { product, tiles, x, first_token, code }),
+                    _ => p.call(Direct::<C, _, Q, D, MAX_TOKENS> { product, tiles, x, first_token, code }),
                 }
             }
         }

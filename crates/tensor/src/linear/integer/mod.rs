@@ -13,12 +13,7 @@ use super::{
     lanes::ProductLanes,
     weights::{Scales, V},
 };
-use crate::{
-    activations::Quantized,
-    math::lanes::Lanes,
-    matrix::{Matrix, TILE_ROWS},
-    out::SharedOut,
-};
+use crate::{activations::Quantized, math::lanes::Lanes, matrix::Matrix, out::SharedOut};
 
 /// One product of an integer matrix.
 #[derive(Copy, Clone)]
@@ -32,27 +27,6 @@ pub(super) struct Integer<'a, S> {
     pub y: SharedOut<'a, f32>,
 }
 
-/// What a segment's sums add to the outputs.
-#[inline(always)]
-fn scale_sums<P: ProductLanes, S: Scales, const T: usize>(
-    p: P,
-    scales: &S,
-    (tile, segment): (usize, usize),
-    (factors, qsums): (&[f32; T], &[i32; T]),
-    sums: &[P::Sums; T],
-    acc: &mut [V<P>; T],
-) {
-    let f = p.floats();
-    let scale = scales.scale(p, tile, segment);
-    let min = if S::MINS { scales.min(p, tile, segment) } else { scale };
-    for t in 0..T {
-        acc[t] = f.fma(p.to_floats(sums[t]), f.mul(scale, f.splat(factors[t])), acc[t]);
-        if S::MINS {
-            acc[t] = f.fma(min, f.splat(factors[t] * qsums[t] as f32), acc[t]);
-        }
-    }
-}
-
 /// Where the sums of `T` tokens start.
 #[inline(always)]
 fn first_sums<P: ProductLanes, const T: usize>(p: P, zero: i32, qsums: &[i32; T]) -> [P::Sums; T] {
@@ -63,18 +37,42 @@ fn first_sums<P: ProductLanes, const T: usize>(p: P, zero: i32, qsums: &[i32; T]
     sums
 }
 
-/// Stores one tile of outputs of the tokens from `first` on.
+/// Adds to the outputs of R tiles what the sums of a segment are worth.
 #[inline(always)]
-fn store<P: ProductLanes, const T: usize>(
+fn scale_sums<P: ProductLanes, S: Scales, const R: usize, const T: usize>(
     p: P,
-    y: &SharedOut<'_, f32>,
-    (rows, tile, first): (usize, usize, usize),
-    acc: &[V<P>; T],
+    scales: &S,
+    (tiles, segment): ([usize; R], usize),
+    (factors, qsums): (&[f32; T], &[i32; T]),
+    sums: &[[P::Sums; T]; R],
+    acc: &mut [[V<P>; T]; R],
 ) {
-    let row = tile * TILE_ROWS;
+    let f = p.floats();
+    let mut factor = [f.splat(0.0); T];
     for t in 0..T {
-        // SAFETY: a task has its own tiles and token tiles; rows of a tile are stored by its task only.
-        let out = unsafe { y.part((first + t) * rows + row, TILE_ROWS.min(rows - row)) };
-        p.floats().store_some(acc[t], out);
+        factor[t] = f.splat(factors[t]);
+    }
+    let mut products = [[f.splat(0.0); T]; R];
+    for r in 0..R {
+        let scale = scales.scale(p, tiles[r], segment);
+        for t in 0..T {
+            products[r][t] = f.mul(scale, factor[t]);
+        }
+    }
+    for r in 0..R {
+        for t in 0..T {
+            acc[r][t] = f.fma(p.to_floats(sums[r][t]), products[r][t], acc[r][t]);
+        }
+    }
+    if S::MINS {
+        for t in 0..T {
+            factor[t] = f.splat(factors[t] * qsums[t] as f32);
+        }
+        for r in 0..R {
+            let min = scales.min(p, tiles[r], segment);
+            for t in 0..T {
+                acc[r][t] = f.fma(min, factor[t], acc[r][t]);
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ impl<const VNNI: bool> Avx2Products<VNNI> {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn call_avx2<K: Kernel, P: ProductLanes>(lanes: P, kernel: K) {
     // 2 x 6 sums, 2 weights and an activation: 15 of 16 registers.
-    kernel.run::<_, 1>(lanes)
+    kernel.run::<_, 1, 1>(lanes)
 }
 
 /// # Safety
@@ -38,7 +38,7 @@ unsafe fn call_avx2<K: Kernel, P: ProductLanes>(lanes: P, kernel: K) {
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 unsafe fn call_vnni<K: Kernel, P: ProductLanes>(lanes: P, kernel: K) {
     // 2 x 6 sums, 2 weights and an activation: 15 of 16 registers.
-    kernel.run::<_, 1>(lanes)
+    kernel.run::<_, 1, 1>(lanes)
 }
 
 impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
@@ -151,8 +151,8 @@ impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
         }
     }
     #[inline(always)]
-    fn no_dots(self) -> Pair {
-        self.splat(0)
+    fn begin<R: Range>(self, sums: Pair) -> Pair {
+        if VNNI || R::MAX > 15 { sums } else { self.splat(0) }
     }
     #[inline(always)]
     fn dot<R: Range>(self, dots: Pair, codes: Pair, x: Quad) -> Pair {
@@ -183,7 +183,7 @@ impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
     #[inline(always)]
     fn finish<R: Range>(self, dots: Pair, sums: Pair) -> Pair {
         if VNNI || R::MAX > 15 {
-            return self.add(dots, sums);
+            return dots;
         }
         // SAFETY: the instructions exist (`self`).
         let widened = unsafe {

@@ -25,8 +25,8 @@ impl Avx512Products {
 /// The CPU has all that `IsaKind::Avx512` stands for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 unsafe fn call<K: Kernel>(lanes: Avx512Products, kernel: K) {
-    // 4 x 6 sums, 4 weights and an activation: 29 of 32 registers.
-    kernel.run::<_, 4>(lanes)
+    // 4 x 6 sums, 4 weights and an activation: 29 of 32 registers. With companions, 2 x 2 x 6 and as many.
+    kernel.run::<_, 4, 2>(lanes)
 }
 
 /// For every byte of `Trit5` its four trailing digits, as a byte of `Trit2`.
@@ -123,8 +123,8 @@ impl ProductLanes for Avx512Products {
         usize::MAX
     }
     #[inline(always)]
-    fn no_dots(self) -> __m512i {
-        self.splat(0)
+    fn begin<R: Range>(self, sums: __m512i) -> __m512i {
+        sums
     }
     #[inline(always)]
     fn dot<R: Range>(self, dots: __m512i, codes: __m512i, x: Quad) -> __m512i {
@@ -132,8 +132,8 @@ impl ProductLanes for Avx512Products {
         unsafe { _mm512_dpbusd_epi32(dots, codes, _mm512_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)))) }
     }
     #[inline(always)]
-    fn finish<R: Range>(self, dots: __m512i, sums: __m512i) -> __m512i {
-        self.add(dots, sums)
+    fn finish<R: Range>(self, dots: __m512i, _: __m512i) -> __m512i {
+        dots
     }
 
     #[inline(always)]

@@ -6,6 +6,10 @@
 //!
 //! As with [`Lanes`], an implementor is a token that proves its instructions exist, kernels are generic
 //! ([`Kernel::run`], `#[inline(always)]`, no closures over vectors), and `call` compiles one for the instructions.
+//!
+//! Register tiles are arrays indexed in loops of constant length. They live in registers only if the compiler unrolls
+//! every loop that touches them, so such loops stay short and simple; one with a branch or an unknown length moves the
+//! whole tile to memory, at a third of the speed.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -25,9 +29,11 @@ pub(crate) type Quad = [i8; 4];
 
 /// An algorithm written in [`ProductLanes`], with its arguments as fields.
 pub(crate) trait Kernel {
-    /// Runs it; implementations are `#[inline(always)]`. `R` is how many tiles of rows a register tile of a large
-    /// product takes, so that it fills the register file (six tokens at most, see [`crate::activations`]).
-    fn run<P: ProductLanes, const R: usize>(self, lanes: P);
+    /// Runs it; implementations are `#[inline(always)]`.
+    ///
+    /// How many tiles of rows are taken at once, so that the register file is full: `R` where the only sums are those
+    /// of six tokens (as many as there are at most, see [`crate::activations`]), `D` where each has a companion.
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, lanes: P);
 }
 
 /// The range of unsigned codes: what tells how many products fit 16 bits where there is no 32-bit dot product.
@@ -84,11 +90,11 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
 
     /// How many steps on codes of range `R` may be added up before [`ProductLanes::finish`].
     fn steps<R: Range>(self) -> usize;
-    /// Empty sums.
-    fn no_dots(self) -> Self::Dots;
+    /// Where steps begin that go on from `sums`.
+    fn begin<R: Range>(self, sums: Self::Sums) -> Self::Dots;
     /// One step: to the sum of each row the products of its four codes with the four activations.
     fn dot<R: Range>(self, dots: Self::Dots, codes: Self::Codes, x: Quad) -> Self::Dots;
-    /// `sums` plus what the steps made.
+    /// What the steps made of `sums`, from which they began.
     fn finish<R: Range>(self, dots: Self::Dots, sums: Self::Sums) -> Self::Sums;
 
     /// All lanes `x`.

@@ -60,6 +60,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, x: &T) {
+        // SAFETY: the instruction exists (`self`); it reads nothing that the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> V {
         // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
         unsafe { [_mm256_set1_ps(x); 2] }

@@ -57,6 +57,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, x: &T) {
+        // SAFETY: the instruction exists (`self`); it reads nothing that the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         op!(_mm512_set1_ps(x))
     }

@@ -65,6 +65,9 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Runs `kernel` in a function compiled for these instructions; possibly out of line.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
+    /// Asks for the cache line of `x`, which will be read soon.
+    fn prefetch<T>(self, x: &T);
+
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
     /// Lane i is `x[i]`.
