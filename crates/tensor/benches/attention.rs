@@ -18,7 +18,9 @@ struct Layer {
 }
 
 fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    (0..n as u32).map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+    (0..n as u32)
+        .map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+        .collect()
 }
 
 impl Layer {
@@ -42,7 +44,8 @@ impl Layer {
         let q = numbers(m * self.params.heads * self.params.head_dim, 77);
         let mut out = vec![0.0; q.len()];
         let start = Instant::now();
-        attention(exec, &self.params, scratch, &q, self.total - m, &self.blocks, &mut out).expect("shapes fit");
+        attention(exec, &self.params, scratch, &q, self.total - m, &self.blocks, &mut out)
+            .expect("shapes fit");
         start.elapsed().as_secs_f64()
     }
 
@@ -110,6 +113,7 @@ fn decoding(exec: &Exec, rounds: usize) {
         (4096, 1, 32, 8, 128, KvType::F16),
         (4096, 5, 20, 5, 128, KvType::F16),
         (512, 1, 20, 5, 128, KvType::F16),
+        (64, 1, 20, 5, 128, KvType::F16),
     ] {
         // As many layers as keep the caches cold.
         let bytes = 2 * depth * kv_heads * dim * if ty == KvType::F16 { 2 } else { 4 };

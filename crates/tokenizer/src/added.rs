@@ -31,7 +31,12 @@ pub(crate) struct Finder {
 
 impl Finder {
     /// Those of `tokens` whose `normalized` flag is as given; normalized ones are looked for in normalized form.
-    pub(crate) fn new(file: &str, tokens: &[AddedToken], normalized: bool, normalize: &Normalize) -> Result<Finder, TokenizerError> {
+    pub(crate) fn new(
+        file: &str,
+        tokens: &[AddedToken],
+        normalized: bool,
+        normalize: &Normalize,
+    ) -> Result<Finder, TokenizerError> {
         let wanted = |token: &&AddedToken| token.normalized == normalized && !token.content.is_empty();
         let tokens: Vec<AddedToken> = tokens.iter().filter(wanted).cloned().collect();
         if tokens.is_empty() {
@@ -55,7 +60,13 @@ impl Finder {
     }
 
     /// Gives `text`, cut at the tokens, to `each` in order.
-    pub(crate) fn cut<'t>(&self, text: &'t [u8], first: bool, specials: Specials, each: &mut dyn FnMut(Fragment<'t>)) {
+    pub(crate) fn cut<'t>(
+        &self,
+        text: &'t [u8],
+        first: bool,
+        specials: Specials,
+        each: &mut dyn FnMut(Fragment<'t>),
+    ) {
         let Some(automaton) = &self.automaton else {
             return each(Fragment::Text { text, first });
         };
@@ -71,10 +82,10 @@ impl Finder {
             }
             if token.lstrip {
                 // Never into the token before.
-                start = space_before(text, start).max(done);
+                start = unicode::space_before(text, start).max(done);
             }
             if token.rstrip {
-                end = space_after(text, end);
+                end = unicode::space_after(text, end);
             }
             if done < start {
                 each(Fragment::Text { text: &text[done..start], first: first && done == 0 });
@@ -88,19 +99,6 @@ impl Finder {
     }
 }
 
-/// The last character before the end of `text`.
-fn last_char(text: &[u8]) -> Option<char> {
-    let start = (1..=text.len().min(4)).map(|len| text.len() - len).find(|&at| text[at] & 0xC0 != 0x80)?;
-    std::str::from_utf8(&text[start..]).ok()?.chars().next_back()
-}
-
-fn first_char(text: &[u8]) -> Option<char> {
-    if text.is_empty() {
-        return None;
-    }
-    unicode::decode(text).0.and_then(char::from_u32)
-}
-
 /// A character of `\w`: letter, mark, decimal number or connector.
 fn is_word(c: char) -> bool {
     use unicode_general_category::{GeneralCategory as G, get_general_category};
@@ -111,25 +109,9 @@ fn is_word(c: char) -> bool {
 }
 
 fn ends_with_word(text: &[u8]) -> bool {
-    last_char(text).is_some_and(is_word)
+    unicode::last_char(text).is_some_and(is_word)
 }
 
 fn starts_with_word(text: &[u8]) -> bool {
-    first_char(text).is_some_and(is_word)
-}
-
-/// Where the white space that ends at `end` begins.
-fn space_before(text: &[u8], mut end: usize) -> usize {
-    while let Some(c) = last_char(&text[..end]).filter(|c| c.is_whitespace()) {
-        end -= c.len_utf8();
-    }
-    end
-}
-
-/// Where the white space that begins at `start` ends.
-fn space_after(text: &[u8], mut start: usize) -> usize {
-    while let Some(c) = first_char(&text[start..]).filter(|c| c.is_whitespace()) {
-        start += c.len_utf8();
-    }
-    start
+    unicode::first_char(text).is_some_and(is_word)
 }

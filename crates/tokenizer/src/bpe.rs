@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
+use crate::scratch::{Long, Scratch};
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
 
@@ -116,7 +117,8 @@ impl Bpe {
     fn find_cuts(&self) -> Option<Cuts> {
         let symbols = 0..(self.vocab.len() + self.part_chars.len()) as u32;
         // A merge of an entry that is not its text (`<0x41>`, `<unk>`) says nothing about neighbours in text.
-        let readable = |id: u32| !matches!(self.vocab.kind(id), Kind::Byte(_) | Kind::Unknown | Kind::Literal);
+        let readable =
+            |id: u32| !matches!(self.vocab.kind(id), Kind::Byte(_) | Kind::Unknown | Kind::Literal);
         let ends: Vec<_> = symbols.map(|id| self.first_and_last(id).filter(|_| readable(id))).collect();
         let mut cuts = Cuts::default();
         for (left, right, _) in self.merges.iter() {
@@ -128,7 +130,9 @@ impl Bpe {
 
     /// The first and last byte (byte-level) or character of a symbol.
     fn first_and_last(&self, symbol: u32) -> Option<(u32, u32)> {
-        if let Some(&c) = (symbol as usize).checked_sub(self.vocab.len()).and_then(|part| self.part_chars.get(part)) {
+        if let Some(&c) =
+            (symbol as usize).checked_sub(self.vocab.len()).and_then(|part| self.part_chars.get(part))
+        {
             return Some((c as u32, c as u32));
         }
         let key = self.vocab.key(symbol)?;
@@ -178,7 +182,9 @@ impl Bpe {
             let known = self.missing_stands_alone || self.symbol_of(&piece[at..at + len]).is_some();
             let cut = match before {
                 Some((before, before_known)) => {
-                    known && before_known && before.zip(code).is_none_or(|(left, right)| cuts.between(left, right))
+                    known
+                        && before_known
+                        && before.zip(code).is_none_or(|(left, right)| cuts.between(left, right))
                 }
                 None => false,
             };
@@ -209,7 +215,8 @@ impl Bpe {
             } else {
                 self.merge_long(&mut scratch.symbols, &mut scratch.long);
             }
-            if let Some(part) = scratch.symbols.iter().position(|&symbol| symbol as usize >= self.vocab.len()) {
+            if let Some(part) = scratch.symbols.iter().position(|&symbol| symbol as usize >= self.vocab.len())
+            {
                 self.spell_parts(&mut scratch.symbols, part);
             }
             scratch.symbols.iter().for_each(|&id| sink.push(id));
@@ -272,7 +279,9 @@ impl Bpe {
     fn spell_parts(&self, symbols: &mut Vec<u32>, first: usize) {
         let merged = symbols.split_off(first);
         for symbol in merged {
-            let Some(&c) = (symbol as usize).checked_sub(self.vocab.len()).and_then(|part| self.part_chars.get(part)) else {
+            let Some(&c) =
+                (symbol as usize).checked_sub(self.vocab.len()).and_then(|part| self.part_chars.get(part))
+            else {
                 symbols.push(symbol);
                 continue;
             };
@@ -333,7 +342,13 @@ impl Bpe {
         let entry = |rank: u32, at: usize| Reverse(u64::from(rank) << 32 | at as u64);
         let mut entries = std::mem::take(heap).into_vec();
         entries.clear();
-        entries.extend(pairs.iter().enumerate().filter(|(_, pair)| pair.rank != NONE).map(|(at, pair)| entry(pair.rank, at)));
+        entries.extend(
+            pairs
+                .iter()
+                .enumerate()
+                .filter(|(_, pair)| pair.rank != NONE)
+                .map(|(at, pair)| entry(pair.rank, at)),
+        );
         *heap = BinaryHeap::from(entries);
 
         while let Some(Reverse(top)) = heap.pop() {
@@ -370,93 +385,5 @@ impl Bpe {
             at = next[at] as usize;
         }
         symbols.truncate(kept);
-    }
-}
-
-/// Buffers of one encoding thread, kept from call to call.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    symbols: Vec<u32>,
-    pairs: Vec<Merge>,
-    long: Long,
-    cache: Cache,
-}
-
-impl Scratch {
-    /// Gives back the memory that an unusually long pre-token took.
-    pub(crate) fn shrink(&mut self) {
-        if self.symbols.capacity() > 1 << 16 {
-            self.symbols = Vec::new();
-            self.long = Long::default();
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Long {
-    next: Vec<u32>,
-    previous: Vec<u32>,
-    pairs: Vec<Merge>,
-    heap: BinaryHeap<Reverse<u64>>,
-}
-
-/// The ids of recent short segments: direct-mapped, half a cache line a slot.
-#[derive(Debug)]
-struct Cache {
-    slots: Vec<CacheSlot>,
-    seed: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(align(32))]
-struct CacheSlot {
-    /// Up to 15 bytes and, in the last byte, how many; 0 = free.
-    key: u128,
-    ids: [u32; 3],
-    count: u32,
-}
-
-const CACHE_SLOTS: usize = 1 << 15;
-
-impl Default for Cache {
-    fn default() -> Cache {
-        Cache { slots: Vec::new(), seed: crate::hash::seed() }
-    }
-}
-
-impl Cache {
-    fn key(bytes: &[u8]) -> Option<u128> {
-        let mut key = [0; 16];
-        if bytes.is_empty() || bytes.len() > 15 {
-            return None;
-        }
-        key[..bytes.len()].copy_from_slice(bytes);
-        key[15] = bytes.len() as u8;
-        Some(u128::from_le_bytes(key))
-    }
-
-    fn slot(&self, key: u128) -> usize {
-        let hash = crate::hash::word(self.seed, (key as u64).rotate_left(23) ^ ((key >> 64) as u64).wrapping_mul(0xA24B_AED4_963E_E407));
-        hash as usize & (CACHE_SLOTS - 1)
-    }
-
-    fn get(&self, bytes: &[u8]) -> Option<&[u32]> {
-        let key = Cache::key(bytes)?;
-        let slot = self.slots.get(self.slot(key))?;
-        (slot.key == key).then(|| &slot.ids[..slot.count as usize])
-    }
-
-    fn put(&mut self, bytes: &[u8], ids: &[u32]) {
-        let Some(key) = Cache::key(bytes) else { return };
-        if ids.len() > 3 {
-            return;
-        }
-        if self.slots.is_empty() {
-            self.slots = vec![CacheSlot::default(); CACHE_SLOTS];
-        }
-        let mut slot = CacheSlot { key, ids: [0; 3], count: ids.len() as u32 };
-        slot.ids[..ids.len()].copy_from_slice(ids);
-        let at = self.slot(key);
-        self.slots[at] = slot;
     }
 }

@@ -37,7 +37,9 @@ pub enum TokenizerError {
         supported: String,
     },
     /// A binary file ends before what it announces.
-    #[error("{file}: {entry}: needs {needed} bytes, but {available} are left; the file is cut off or of another kind")]
+    #[error(
+        "{file}: {entry}: needs {needed} bytes, but {available} are left; the file is cut off or of another kind"
+    )]
     Truncated {
         /// The file, as the caller named it.
         file: String,

@@ -54,6 +54,7 @@ mod load;
 mod merges;
 mod normalize;
 mod pretokenize;
+mod scratch;
 mod spec;
 mod stream;
 mod tokenizer;

@@ -12,6 +12,7 @@ use unicode_normalization_alignments::UnicodeNormalization;
 use crate::TokenizerError;
 use crate::pretokenize::Regex;
 use crate::spec::{Normalizer, TextPattern};
+use crate::unicode;
 use crate::vocab::replace;
 
 /// One compiled step.
@@ -60,7 +61,9 @@ impl Normalize {
             Normalizer::Nfkc => Step::Nfkc,
             Normalizer::Nfkd => Step::Nfkd,
             Normalizer::Lowercase => Step::Lowercase,
-            Normalizer::Strip { strip_left, strip_right } => Step::Strip { left: *strip_left, right: *strip_right },
+            Normalizer::Strip { strip_left, strip_right } => {
+                Step::Strip { left: *strip_left, right: *strip_right }
+            }
             Normalizer::Prepend { prepend } => Step::Prepend(prepend.clone()),
             Normalizer::Replace { pattern: TextPattern::String(from), content } => {
                 Step::ReplaceString(from.clone(), content.clone())
@@ -116,12 +119,19 @@ impl Step {
             Step::Lowercase => {
                 Some(each_chunk(text, |chunk, out| out.extend(chunk.chars().flat_map(char::to_lowercase))))
             }
-            Step::Strip { left, right } => Some(strip(text, *left, *right).to_vec()),
+            Step::Strip { left, right } => {
+                let start = if *left { unicode::space_after(text, 0) } else { 0 };
+                let end =
+                    if *right { unicode::space_before(text, text.len()).max(start) } else { text.len() };
+                Some(text[start..end].to_vec())
+            }
             Step::Prepend(prefix) => (!text.is_empty()).then(|| [prefix.as_bytes(), text].concat()),
             Step::ReplaceString(from, to) => Some(replace(text, from.as_bytes(), to.as_bytes())),
             Step::ReplaceRegex(regex, to) => {
                 let mut out = Vec::with_capacity(text.len());
-                regex.split(text, &mut |piece, matched| out.extend_from_slice(if matched { to.as_bytes() } else { piece }));
+                regex.split(text, &mut |piece, matched| {
+                    out.extend_from_slice(if matched { to.as_bytes() } else { piece })
+                });
                 Some(out)
             }
         }
@@ -139,26 +149,4 @@ fn each_chunk(text: &[u8], change: impl Fn(&str, &mut String)) -> Vec<u8> {
         out.extend_from_slice(chunk.invalid());
     }
     out
-}
-
-fn strip(mut text: &[u8], left: bool, right: bool) -> &[u8] {
-    while left && !text.is_empty() {
-        let (code, len) = crate::unicode::decode(text);
-        if code.and_then(char::from_u32).is_none_or(|c| !c.is_whitespace()) {
-            break;
-        }
-        text = &text[len..];
-    }
-    while right {
-        // White space is at most three bytes long.
-        let trimmed = (1..=text.len().min(3)).find_map(|len| {
-            let tail = std::str::from_utf8(&text[text.len() - len..]).ok()?;
-            tail.chars().all(char::is_whitespace).then_some(&text[..text.len() - len])
-        });
-        match trimmed {
-            Some(shorter) => text = shorter,
-            None => break,
-        }
-    }
-    text
 }

@@ -233,7 +233,8 @@ const END_NAMES: [&str; 22] = [
 impl Roles {
     /// Fills `eog` with EOS and every added token of a well-known name.
     pub(crate) fn find_ends(&mut self, added: &[AddedToken]) {
-        let named = added.iter().filter(|token| END_NAMES.contains(&token.content.as_str())).map(|token| token.id);
+        let named =
+            added.iter().filter(|token| END_NAMES.contains(&token.content.as_str())).map(|token| token.id);
         self.eog.extend(named.chain(self.eos));
         self.eog.sort_unstable();
         self.eog.dedup();

@@ -23,7 +23,13 @@ pub struct StreamDecoder {
 
 impl StreamDecoder {
     pub(crate) fn new(tokenizer: Tokenizer) -> StreamDecoder {
-        StreamDecoder { tokenizer, skip_specials: false, token: Vec::new(), pending: Vec::new(), text: String::new() }
+        StreamDecoder {
+            tokenizer,
+            skip_specials: false,
+            token: Vec::new(),
+            pending: Vec::new(),
+            text: String::new(),
+        }
     }
 
     /// Special tokens give no text (by default they give their names).

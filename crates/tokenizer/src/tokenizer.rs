@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::added::{Finder, Fragment};
-use crate::bpe::{Bpe, BpeOptions, Count, Scratch, Sink};
+use crate::bpe::{Bpe, BpeOptions, Count, Sink};
 use crate::merges::Merges;
 use crate::normalize::Normalize;
 use crate::pretokenize::PreTokenize;
+use crate::scratch::Scratch;
 use crate::spec::{Roles, Spec};
 use crate::vocab::{Kind, Vocab};
 use crate::{StreamDecoder, TokenizerError};
@@ -207,7 +208,9 @@ impl Tokenizer {
                 inner.normalized.cut(&text, first, specials, &mut |fragment| match fragment {
                     Fragment::Token(id) => sink.push(id),
                     Fragment::Text { text, first } => {
-                        inner.pre_tokenize.run(text, first, &mut |piece| inner.bpe.encode(piece, &mut scratch, sink));
+                        inner
+                            .pre_tokenize
+                            .run(text, first, &mut |piece| inner.bpe.encode(piece, &mut scratch, sink));
                     }
                 });
             }

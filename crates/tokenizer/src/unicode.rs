@@ -94,7 +94,8 @@ pub(crate) fn decode(bytes: &[u8]) -> (Option<u32>, usize) {
 }
 
 fn decode_long(bytes: &[u8]) -> (Option<u32>, usize) {
-    let tail = |at: usize| bytes.get(at).filter(|byte| **byte & 0xC0 == 0x80).map(|byte| u32::from(byte & 0x3F));
+    let tail =
+        |at: usize| bytes.get(at).filter(|byte| **byte & 0xC0 == 0x80).map(|byte| u32::from(byte & 0x3F));
     let lead = u32::from(bytes[0]);
     let (code, len, least) = match lead {
         0xC2..=0xDF => (tail(1).map(|a| (lead & 0x1F) << 6 | a), 2, 0x80),
@@ -110,6 +111,36 @@ fn decode_long(bytes: &[u8]) -> (Option<u32>, usize) {
         Some(code) if code >= least && char::from_u32(code).is_some() => (Some(code), len),
         _ => (None, 1),
     }
+}
+
+/// The last character before the end of `text`.
+pub(crate) fn last_char(text: &[u8]) -> Option<char> {
+    let start = (1..=text.len().min(4)).map(|len| text.len() - len).find(|&at| text[at] & 0xC0 != 0x80)?;
+    std::str::from_utf8(&text[start..]).ok()?.chars().next_back()
+}
+
+/// The first character of `text`.
+pub(crate) fn first_char(text: &[u8]) -> Option<char> {
+    if text.is_empty() {
+        return None;
+    }
+    decode(text).0.and_then(char::from_u32)
+}
+
+/// Where the white space that ends at `end` begins.
+pub(crate) fn space_before(text: &[u8], mut end: usize) -> usize {
+    while let Some(c) = last_char(&text[..end]).filter(|c| c.is_whitespace()) {
+        end -= c.len_utf8();
+    }
+    end
+}
+
+/// Where the white space that begins at `start` ends.
+pub(crate) fn space_after(text: &[u8], mut start: usize) -> usize {
+    while let Some(c) = first_char(&text[start..]).filter(|c| c.is_whitespace()) {
+        start += c.len_utf8();
+    }
+    start
 }
 
 #[cfg(test)]

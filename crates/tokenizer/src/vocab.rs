@@ -144,7 +144,8 @@ impl Vocab {
         };
         // The others are few, or asked for rarely.
         ordinary.or_else(|| {
-            let others = (0..self.len() as u32).filter(|&id| !matches!(self.kind(id), Kind::Hole | Kind::Normal));
+            let others =
+                (0..self.len() as u32).filter(|&id| !matches!(self.kind(id), Kind::Hole | Kind::Normal));
             others.into_iter().find(|&id| self.keys.get(id) == Some(text.as_bytes()))
         })
     }
@@ -210,11 +211,25 @@ pub(crate) struct VocabBuilder<'a> {
 impl<'a> VocabBuilder<'a> {
     /// `expected` is the number of entries that the file really has (not what it says).
     pub(crate) fn new(file: &'a str, writing: Writing, expected: usize) -> Self {
-        Self { file, writing, keys: Arena::default(), kinds: Vec::new(), entries: 0, expected, formed: Vec::new() }
+        Self {
+            file,
+            writing,
+            keys: Arena::default(),
+            kinds: Vec::new(),
+            entries: 0,
+            expected,
+            formed: Vec::new(),
+        }
     }
 
     /// Adds an entry as a file writes it; byte-level text is translated to bytes.
-    pub(crate) fn add_text(&mut self, id: u32, text: &str, kind: Kind, entry: impl Fn() -> String) -> Result<(), TokenizerError> {
+    pub(crate) fn add_text(
+        &mut self,
+        id: u32,
+        text: &str,
+        kind: Kind,
+        entry: impl Fn() -> String,
+    ) -> Result<(), TokenizerError> {
         match (self.writing, kind) {
             (Writing::Bytes, Kind::Normal) => match alphabet::to_bytes(text) {
                 Some(bytes) => self.add(id, &bytes, kind, entry),
@@ -225,14 +240,23 @@ impl<'a> VocabBuilder<'a> {
     }
 
     /// Adds an entry by its key.
-    pub(crate) fn add(&mut self, id: u32, key: &[u8], kind: Kind, entry: impl Fn() -> String) -> Result<(), TokenizerError> {
+    pub(crate) fn add(
+        &mut self,
+        id: u32,
+        key: &[u8],
+        kind: Kind,
+        entry: impl Fn() -> String,
+    ) -> Result<(), TokenizerError> {
         self.reserve(id, &entry)?;
         let old = self.kinds[id as usize];
         if old != Kind::Hole {
             return Err(TokenizerError::entry(
                 self.file,
                 entry(),
-                format!("id {id}, which {} has already", quote(&String::from_utf8_lossy(self.keys.get(id).unwrap_or_default()))),
+                format!(
+                    "id {id}, which {} has already",
+                    quote(&String::from_utf8_lossy(self.keys.get(id).unwrap_or_default()))
+                ),
                 "an id of its own for each entry",
             ));
         }
@@ -240,7 +264,13 @@ impl<'a> VocabBuilder<'a> {
     }
 
     /// Adds an added token: its text may be an entry already, which then changes its kind.
-    pub(crate) fn add_added(&mut self, id: u32, content: &str, kind: Kind, entry: impl Fn() -> String) -> Result<(), TokenizerError> {
+    pub(crate) fn add_added(
+        &mut self,
+        id: u32,
+        content: &str,
+        kind: Kind,
+        entry: impl Fn() -> String,
+    ) -> Result<(), TokenizerError> {
         self.reserve(id, &entry)?;
         let old = self.kinds[id as usize];
         if old == Kind::Hole {
@@ -289,7 +319,13 @@ impl<'a> VocabBuilder<'a> {
         Ok(())
     }
 
-    fn store(&mut self, id: u32, key: &[u8], kind: Kind, entry: &impl Fn() -> String) -> Result<(), TokenizerError> {
+    fn store(
+        &mut self,
+        id: u32,
+        key: &[u8],
+        kind: Kind,
+        entry: &impl Fn() -> String,
+    ) -> Result<(), TokenizerError> {
         if !self.keys.set(id, key) {
             return Err(TokenizerError::entry(self.file, entry(), "more than 4 GiB of token text", "less"));
         }
@@ -318,7 +354,8 @@ impl<'a> VocabBuilder<'a> {
         let writing = self.writing;
         self.formed.sort_unstable();
         self.formed.dedup();
-        let ordinary = (0u32..).zip(&self.kinds).filter(|(_, kind)| Vocab::is_formed(writing, **kind)).map(|(id, _)| id);
+        let ordinary =
+            (0u32..).zip(&self.kinds).filter(|(_, kind)| Vocab::is_formed(writing, **kind)).map(|(id, _)| id);
         let index = Index::of(&self.keys, ordinary.chain(self.formed.iter().copied()), self.kinds.len());
         Ok(Vocab { writing, keys: self.keys, outputs, kinds: self.kinds, formed: self.formed, index })
     }

@@ -84,7 +84,8 @@ fn all_features_survive_gguf_and_json() {
 fn a_usual_tokenizer_needs_no_json_in_gguf() {
     let golden = golden();
     let plain = &golden["cases"][0];
-    let tokenizer = Tokenizer::from_json("plain.json", file_of(&golden, plain).to_string().as_bytes()).unwrap();
+    let tokenizer =
+        Tokenizer::from_json("plain.json", file_of(&golden, plain).to_string().as_bytes()).unwrap();
     let keys = tokenizer.to_gguf();
     assert_eq!((keys.model.as_str(), keys.pre.as_deref()), ("gpt2", Some("gpt-2")));
     assert_eq!(keys.huggingface_json, None);
@@ -120,6 +121,7 @@ fn roles_come_from_the_configuration() {
 
     let error = tokenizer.with_eog_tokens("generation_config.json", &[4_000_000]).unwrap_err().to_string();
     assert!(error.contains("generation_config.json") && error.contains("4000000"), "{error}");
-    let error = tokenizer.with_hf_config("tokenizer_config.json", br#"{"eos_token": "<nothing>"}"#).unwrap_err();
+    let error =
+        tokenizer.with_hf_config("tokenizer_config.json", br#"{"eos_token": "<nothing>"}"#).unwrap_err();
     assert!(error.to_string().contains("eos_token"), "{error}");
 }

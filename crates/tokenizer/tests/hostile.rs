@@ -107,7 +107,8 @@ fn bombs() {
     let deep = format!("{{\"normalizer\": {}", "{\"type\": \"Sequence\", \"normalizers\": [".repeat(10_000));
     assert!(load_json(&deep).is_err());
     // Many long names of added tokens take memory in proportion.
-    let names: Vec<Value> = (0..90u32).map(|n| json!({"id": 5 + n, "content": format!("{n}{}", "xyz".repeat(10_000))})).collect();
+    let names: Vec<Value> =
+        (0..90u32).map(|n| json!({"id": 5 + n, "content": format!("{n}{}", "xyz".repeat(10_000))})).collect();
     let tokenizer = load_json(&with("/added_tokens", json!(names))).unwrap();
     assert_eq!(tokenizer.encode(format!("7{}", "xyz".repeat(10_000)), Specials::Parse), [12]);
 }
@@ -142,7 +143,10 @@ fn gguf_entries() {
         (|v| v.eog = vec![77], &["end-of-generation token", "id 77"]),
         (|v| v.unk = Some(9), &["unknown token", "id 9"]),
         (|v| v.model = "llama".into(), &["tokenizer.ggml.scores"]),
-        (|v| (v.model, v.scores) = ("llama".into(), vec![0.0, f32::NAN, 0.0, 0.0]), &["tokenizer.ggml.scores[1]", "NaN"]),
+        (
+            |v| (v.model, v.scores) = ("llama".into(), vec![0.0, f32::NAN, 0.0, 0.0]),
+            &["tokenizer.ggml.scores[1]", "NaN"],
+        ),
     ];
     for (at, (damage, parts)) in cases.iter().enumerate() {
         let mut vocab = sound_gguf();
@@ -152,7 +156,11 @@ fn gguf_entries() {
     }
     let mut vocab = sound_gguf();
     vocab.huggingface_json = Some("{".into());
-    assert_names(Tokenizer::from_gguf("models/x.gguf", vocab), "models/x.gguf", &["tokenizer.huggingface.json"]);
+    assert_names(
+        Tokenizer::from_gguf("models/x.gguf", vocab),
+        "models/x.gguf",
+        &["tokenizer.huggingface.json"],
+    );
     // Some writers say -1 for "none".
     let vocab = GgufVocab { pad: Some(u32::MAX), ..sound_gguf() };
     assert_eq!(Tokenizer::from_gguf("models/x.gguf", vocab).unwrap().pad(), None);
@@ -240,8 +248,15 @@ fn llama2c_fields() {
 fn exercise(result: Result<Tokenizer, TokenizerError>) {
     let Ok(tokenizer) = result else { return };
     let again = Tokenizer::from_gguf("again", tokenizer.to_gguf()).unwrap();
-    let texts: [&[u8]; 5] = [b"", b"abcabc ab <s> 12\n aabb<<", "日本 é▁Ġ".as_bytes(), "\u{0}\u{10FFFF}".as_bytes(), b"\xFF\xC3a\xE6\x97"];
-    for (text, specials) in texts.iter().flat_map(|text| [(text, Specials::Parse), (text, Specials::AsText)]) {
+    let texts: [&[u8]; 5] = [
+        b"",
+        b"abcabc ab <s> 12\n aabb<<",
+        "日本 é▁Ġ".as_bytes(),
+        "\u{0}\u{10FFFF}".as_bytes(),
+        b"\xFF\xC3a\xE6\x97",
+    ];
+    for (text, specials) in texts.iter().flat_map(|text| [(text, Specials::Parse), (text, Specials::AsText)])
+    {
         let ids = tokenizer.encode(text, specials);
         tokenizer.decode(&ids);
         assert_eq!(again.encode(text, specials), ids, "{text:?} {specials:?} {tokenizer:?}");

@@ -51,19 +51,30 @@ fn check(name: &str) {
     assert_eq!(records.len(), expected.len(), "{name}: the ids belong to another text: fetch again");
     let mut wrong = Vec::new();
     for (at, (record, expected)) in records.iter().zip(&expected).enumerate() {
-        let parsed = tokenizer.encode(record, Specials::Parse);
+        let ids = tokenizer.encode(record, Specials::Parse);
+        let parsed = crc32_of_ids(&ids);
         let found = Expected {
-            count: parsed.len() as u32,
-            parsed: crc32_of_ids(&parsed),
-            as_text: crc32_of_ids(&tokenizer.encode(record, Specials::AsText)),
-            decoded: crc32(tokenizer.decode_lossy(&parsed).into_bytes()),
+            count: ids.len() as u32,
+            parsed,
+            // Special tokens of these vocabularies all contain a `<`.
+            as_text: match record.contains('<') {
+                true => crc32_of_ids(&tokenizer.encode(record, Specials::AsText)),
+                false => parsed,
+            },
+            decoded: crc32(tokenizer.decode_lossy(&ids).into_bytes()),
         };
         if found != *expected {
             let shown: String = record.chars().take(200).collect();
             wrong.push(format!("record {at}: {found:?}, expected {expected:?}: {shown:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{name}: {} of {} records:\n{}", wrong.len(), records.len(), wrong[..wrong.len().min(10)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{name}: {} of {} records:\n{}",
+        wrong.len(),
+        records.len(),
+        wrong[..wrong.len().min(10)].join("\n")
+    );
 }
 
 #[test]

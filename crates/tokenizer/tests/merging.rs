@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use chalot_tokenizer::{GgufVocab, Specials, Tokenizer};
 use proptest::prelude::*;
 
-/// A byte-level vocabulary over some letters with random merges, and the merges as (left, right) -> (rank, joined).
-fn random_merges(letters: &str, choices: &[(usize, usize)]) -> (GgufVocab, HashMap<(String, String), (usize, String)>) {
+/// (left, right) -> (rank, joined).
+type Table = HashMap<(String, String), (usize, String)>;
+
+/// A byte-level vocabulary over some letters with random merges, and the merges.
+fn random_merges(letters: &str, choices: &[(usize, usize)]) -> (GgufVocab, Table) {
     let mut tokens: Vec<String> = letters.chars().map(String::from).collect();
     let mut merges = Vec::new();
     let mut table = HashMap::new();
@@ -22,7 +25,8 @@ fn random_merges(letters: &str, choices: &[(usize, usize)]) -> (GgufVocab, HashM
         merges.push(format!("{left} {right}"));
         table.insert((left, right), (table.len(), joined));
     }
-    let vocab = GgufVocab { model: "gpt2".into(), pre: Some("gpt-2".into()), tokens, merges, ..GgufVocab::default() };
+    let vocab =
+        GgufVocab { model: "gpt2".into(), pre: Some("gpt-2".into()), tokens, merges, ..GgufVocab::default() };
     (vocab, table)
 }
 

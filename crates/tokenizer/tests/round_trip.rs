@@ -13,14 +13,25 @@ static BYTE_LEVEL: LazyLock<Tokenizer> = LazyLock::new(|| {
         *next += u32::from(!printable);
         Some(if printable { byte } else { *next - 1 })
     });
-    let mut tokens: Vec<String> = shifted.take(256).map(|code| char::from_u32(code).unwrap().to_string()).collect();
-    let merges: Vec<String> = ["t h", "th e", "Ġ the", "Ã ©", "ð Ł", "Ċ Ċ", "Ġ Ġ", "ĠĠ ĠĠ", "1 2", "12 3", "é ¼"].map(String::from).to_vec();
+    let mut tokens: Vec<String> =
+        shifted.take(256).map(|code| char::from_u32(code).unwrap().to_string()).collect();
+    let merges: Vec<String> =
+        ["t h", "th e", "Ġ the", "Ã ©", "ð Ł", "Ċ Ċ", "Ġ Ġ", "ĠĠ ĠĠ", "1 2", "12 3", "é ¼"]
+            .map(String::from)
+            .to_vec();
     tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
     let merges_end = tokens.len();
     tokens.extend(["<|end|>".into(), "<think>".into()]);
     let mut token_types = vec![1; merges_end];
     token_types.extend([3, 4]);
-    let vocab = GgufVocab { model: "gpt2".into(), pre: Some("llama-bpe".into()), tokens, token_types, merges, ..GgufVocab::default() };
+    let vocab = GgufVocab {
+        model: "gpt2".into(),
+        pre: Some("llama-bpe".into()),
+        tokens,
+        token_types,
+        merges,
+        ..GgufVocab::default()
+    };
     Tokenizer::from_gguf("byte-level", vocab).unwrap()
 });
 
@@ -36,15 +47,33 @@ static SENTENCE_PIECE: LazyLock<Tokenizer> = LazyLock::new(|| {
         add(text, 0.0, ty);
     }
     (0..=255u8).for_each(|byte| add(&format!("<0x{byte:02X}>"), 0.0, 6));
-    for (rank, text) in ["▁t", "he", "▁the", "▁▁", "▁▁▁▁", "é", "日本", "th", "▁", "t", "h", "e", "日"].iter().enumerate() {
+    for (rank, text) in
+        ["▁t", "he", "▁the", "▁▁", "▁▁▁▁", "é", "日本", "th", "▁", "t", "h", "e", "日"].iter().enumerate()
+    {
         add(text, -(rank as f32), 1);
     }
     Tokenizer::from_gguf("sentence-piece", vocab).unwrap()
 });
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
-    let fragments: [&[u8]; 16] =
-        [b"the", b" the", b"  ", b"\n", "é".as_bytes(), "日本".as_bytes(), "😀".as_bytes(), b"\xF0\x9F", b"\x80", b"<|end|>", b"<think>", b"</s>", b"123", b"'s", "\u{301}".as_bytes(), "▂".as_bytes()];
+    let fragments: [&[u8]; 16] = [
+        b"the",
+        b" the",
+        b"  ",
+        b"\n",
+        "é".as_bytes(),
+        "日本".as_bytes(),
+        "😀".as_bytes(),
+        b"\xF0\x9F",
+        b"\x80",
+        b"<|end|>",
+        b"<think>",
+        b"</s>",
+        b"123",
+        b"'s",
+        "\u{301}".as_bytes(),
+        "▂".as_bytes(),
+    ];
     let fragment = prop_oneof![
         3 => prop::sample::select(fragments.to_vec()).prop_map(<[u8]>::to_vec),
         1 => any::<u8>().prop_map(|byte| vec![byte]),
@@ -128,7 +157,10 @@ fn special_tokens() {
     assert_eq!(tokenizer.eog_tokens(), [end]);
     assert!(tokenizer.is_eog(end) && !tokenizer.is_eog(think));
     let mut stream = tokenizer.stream().skip_specials(true);
-    assert_eq!((stream.push(end).to_owned(), stream.push(think).to_owned()), (String::new(), "<think>".to_owned()));
+    assert_eq!(
+        (stream.push(end).to_owned(), stream.push(think).to_owned()),
+        (String::new(), "<think>".to_owned())
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn load(name: &str) -> Option<Tokenizer> {
     Some(Tokenizer::from_json(name, &std::fs::read(json).unwrap()).unwrap())
 }
 
-/// Every 29th record of the mixed text.
+/// Every 61st record of the mixed text.
 fn sample() -> Option<Vec<String>> {
     let bytes = std::fs::read(test_data("tokenizers/mixed.records")?).unwrap();
     let mut rest = &bytes[..];
@@ -20,7 +20,7 @@ fn sample() -> Option<Vec<String>> {
     for at in 0.. {
         let Some((length, after)) = rest.split_first_chunk() else { break };
         let (record, after) = after.split_at(u32::from_le_bytes(*length) as usize);
-        if at % 29 == 0 {
+        if at % 61 == 0 {
             sample.push(String::from_utf8(record.to_vec()).unwrap());
         }
         rest = after;
@@ -85,7 +85,7 @@ fn gguf_of_gemma3() {
 #[test]
 fn written_json() {
     let Some(texts) = sample() else { return };
-    for name in ["gpt2", "qwen3", "llama2", "gpt4o"] {
+    for name in ["gpt2", "qwen3", "llama2"] {
         let Some(tokenizer) = load(name) else { return };
         let again = Tokenizer::from_json(name, tokenizer.to_json().as_bytes()).unwrap();
         assert_same(name, &tokenizer, &again, &texts, &BOTH);
@@ -94,7 +94,12 @@ fn written_json() {
 
 /// The ranks of a byte-level tokenizer as a `.tiktoken` file.
 fn ranks_of(tokenizer: &Tokenizer, count: u32) -> String {
-    let line = |id| Some(format!("{} {id}\n", base64::engine::general_purpose::STANDARD.encode(tokenizer.token_bytes(id)?)));
+    let line = |id| {
+        Some(format!(
+            "{} {id}\n",
+            base64::engine::general_purpose::STANDARD.encode(tokenizer.token_bytes(id)?)
+        ))
+    };
     (0..count).filter(|&id| !tokenizer.is_special(id)).filter_map(line).collect()
 }
 
@@ -127,14 +132,11 @@ fn ranks_of_o200k() {
 fn ranks_of_cl100k() {
     let (Some(tokenizer), Some(texts)) = (load("gpt35turbo"), sample()) else { return };
     let ranks = ranks_of(&tokenizer, 100_256);
-    // The tokenizer.json has Llama 3's pattern; tiktoken's own differs at the end of a text.
+    // The tokenizer.json has Llama 3's pattern; tiktoken's own differs in white space at the end of a text.
     let ranked = Tokenizer::from_tiktoken("cl100k", ranks.as_bytes(), Some(Pattern::Llama3), &[]).unwrap();
     assert_same("cl100k", &tokenizer, &ranked, &texts, &[Specials::AsText]);
     let ranked = Tokenizer::from_tiktoken("cl100k", ranks.as_bytes(), None, &[]).unwrap();
     assert_eq!(ranked.id_of("<|endofprompt|>"), Some(100_276));
-    let text = "a line \n ";
-    let pieces: Vec<String> = ranked.encode(text, Specials::AsText).iter().map(|&id| ranked.decode_lossy(&[id])).collect();
-    assert_eq!(pieces, ["a", " line", " \n", " "]);
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub struct Chat {
 #[command(next_help_heading = "Sampling")]
 pub struct Sampling {
     /// Temperature; 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value = "0.8", value_parser = values::temperature)]
+    #[arg(long, value_name = "T", default_value = "0.7", value_parser = values::temperature)]
     pub temp: f32,
     /// Choose among the K likeliest tokens; 0: all
     #[arg(long, value_name = "K", default_value = "40")]

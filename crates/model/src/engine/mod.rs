@@ -96,7 +96,7 @@ impl Engine {
     /// [`EngineError`], before anything is computed: no tokens, one that the vocabulary does not have, no room, a
     /// sequence of another model.
     pub fn forward(&mut self, seq: &mut Sequence, tokens: &[u32]) -> Result<&[f32], EngineError> {
-        self.advance(seq, tokens, &mut |_, _, _| Ok(()))?;
+        self.advance(seq, tokens, |_, _, _| Ok(()))?;
         self.with_hidden(|engine, hidden| {
             let last = hidden.len() - engine.model.config.hidden_size;
             engine.compute_logits(&hidden[last..])
@@ -116,7 +116,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let (width, vocab) = (self.model.config.hidden_size, self.model.config.vocab_size);
         let rows_at_once = (LOGITS_AT_ONCE / vocab).max(1);
-        self.advance(seq, tokens, &mut |engine, first, hidden| {
+        self.advance(seq, tokens, |engine, first, hidden| {
             let mut index = first;
             for rows in hidden.chunks(rows_at_once * width) {
                 engine.compute_logits(rows)?;
@@ -134,7 +134,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::forward`].
     pub fn prefill(&mut self, seq: &mut Sequence, tokens: &[u32]) -> Result<(), EngineError> {
-        self.advance(seq, tokens, &mut |_, _, _| Ok(()))
+        self.advance(seq, tokens, |_, _, _| Ok(()))
     }
 
     /// The hidden states `[tokens][hidden]` that the first layer reads.
@@ -231,7 +231,7 @@ impl Engine {
         &mut self,
         seq: &mut Sequence,
         tokens: &[u32],
-        after: &mut dyn FnMut(&mut Self, usize, &[f32]) -> Result<(), EngineError>,
+        mut after: impl FnMut(&mut Self, usize, &[f32]) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         self.check(seq, tokens)?;
         seq.check_room(tokens.len())?;

@@ -4,7 +4,7 @@ use chalot_simd::AlignedVec;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::tile::Element;
+use super::tile::{CacheLine, Element};
 use crate::{
     exec::{Exec, ShapeError},
     math::lanes::{Kernel, LANES, Lanes, dispatch},
@@ -78,10 +78,17 @@ pub(super) struct Head<'a, T> {
     pub values: &'a [[T; LANES]],
 }
 
-impl<T> Default for Head<'_, T> {
-    fn default() -> Self {
-        Self { keys: &[], values: &[] }
+impl<'a, T: Pod> Head<'a, T> {
+    fn lines(self) -> Lines<'a> {
+        Lines { keys: bytemuck::cast_slice(self.keys), values: bytemuck::cast_slice(self.values) }
     }
+}
+
+/// The memory of a head's keys and values, whatever the type.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Lines<'a> {
+    pub keys: &'a [CacheLine],
+    pub values: &'a [CacheLine],
 }
 
 impl KvBlock {
@@ -148,6 +155,14 @@ impl KvBlock {
         match &mut self.storage {
             Storage::F32(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
             Storage::F16(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
+        }
+    }
+
+    /// The memory of a head.
+    pub(super) fn lines(&self, head: usize) -> Lines<'_> {
+        match &self.storage {
+            Storage::F32(planes) => planes.head(head, self.head_dim).lines(),
+            Storage::F16(planes) => planes.head(head, self.head_dim).lines(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::{
     KvBlock,
-    block::{Head, Storage, TOKEN_VECTORS},
+    block::{Head, Lines, Storage, TOKEN_VECTORS},
     plan::{CHUNK, Call},
     softmax::{Scoring, softmax_row},
     state::{Bounds, RowScratch, Seen, Size, State, WideTile, Workspace},
@@ -86,31 +86,28 @@ impl Job<'_, '_> {
         for tile in first..end {
             let base = tile * KvBlock::TOKENS;
             let block = (self.call.blocks)(tile);
-            let ahead = (tile + 1 < tiles).then(|| (self.call.blocks)(tile + 1).storage());
+            // Fetched while this tile is computed: memory is too slow to be asked only when needed.
+            let next = if tile + 1 < tiles {
+                (self.call.blocks)(tile + 1).lines(self.kv_head)
+            } else {
+                Lines::default()
+            };
             match block.storage() {
                 Storage::F32(planes) => {
                     let now = planes.head(self.kv_head, head_dim);
-                    let next = match ahead {
-                        Some(Storage::F32(planes)) => planes.head(self.kv_head, head_dim),
-                        _ => Head::default(),
-                    };
+                    l.call(Tile { job: self, base, queries, now, next, rows, state });
+                }
+                // Read once or twice: widened on the way.
+                Storage::F16(planes) if self.rows() <= ROWS => {
+                    let now = planes.head(self.kv_head, head_dim);
                     l.call(Tile { job: self, base, queries, now, next, rows, state });
                 }
                 Storage::F16(planes) => {
                     let stored = planes.head(self.kv_head, head_dim);
-                    let next = match ahead {
-                        Some(Storage::F16(planes)) => planes.head(self.kv_head, head_dim),
-                        _ => Head::default(),
-                    };
-                    if self.rows() <= ROWS {
-                        // Read once or twice: widened on the way.
-                        l.call(Tile { job: self, base, queries, now: stored, next, rows, state });
-                    } else {
-                        l.call(Widen { from: stored.keys, next: next.keys, to: &mut wide.keys });
-                        l.call(Widen { from: stored.values, next: next.values, to: &mut wide.values });
-                        let now = Head { keys: &wide.keys, values: &wide.values };
-                        l.call(Tile { job: self, base, queries, now, next: Head::default(), rows, state });
-                    }
+                    l.call(Widen { from: stored.keys, to: &mut wide.keys });
+                    l.call(Widen { from: stored.values, to: &mut wide.values });
+                    let now = Head { keys: &wide.keys, values: &wide.values };
+                    l.call(Tile { job: self, base, queries, now, next, rows, state });
                 }
             }
         }
@@ -260,8 +257,6 @@ impl Kernel for Merge<'_, '_> {
 /// Stored numbers to f32.
 struct Widen<'a, E> {
     from: &'a [[E; LANES]],
-    /// What will be read after `from`, to be fetched meanwhile; or nothing.
-    next: &'a [[E; LANES]],
     to: &'a mut [[f32; LANES]],
 }
 
@@ -269,9 +264,6 @@ impl<E: Element> Kernel for Widen<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        for next in self.next.iter().step_by(64 / size_of::<[E; LANES]>()) {
-            l.prefetch(next);
-        }
         for (from, to) in self.from.iter().zip(self.to) {
             l.store(E::load(l, from), to);
         }
@@ -287,8 +279,8 @@ struct Tile<'a, 'call, 'state, E> {
     queries: &'a [f32],
     /// The tile's keys and values.
     now: Head<'a, E>,
-    /// Those of the tile after it, to be fetched meanwhile.
-    next: Head<'a, E>,
+    /// The stored keys and values of the tile after it.
+    next: Lines<'a>,
     rows: &'a mut RowScratch,
     state: &'a mut State<'state>,
 }

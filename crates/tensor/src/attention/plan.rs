@@ -23,7 +23,7 @@ pub(super) const CHUNK: usize = 1024;
 
 /// Rows (a query token of one head each) that a job aims at: enough to pay for a tile of keys fetched from
 /// the outer caches, few enough that their scores stay in the inner one.
-const JOB_ROWS: usize = 48;
+const JOB_ROWS: usize = 96;
 
 /// With fewer jobs per thread than this, the key chunks become jobs of their own.
 const JOBS_PER_THREAD: usize = 4;
@@ -150,12 +150,7 @@ impl Call<'_> {
 }
 
 /// `f(i, a workspace)` for every i below `n`, in any order, on as many threads as there are workspaces.
-fn each(
-    exec: &Exec,
-    workspaces: &[Mutex<Workspace>],
-    n: usize,
-    f: &(dyn Fn(usize, &mut Workspace) + Sync),
-) {
+fn each(exec: &Exec, workspaces: &[Mutex<Workspace>], n: usize, f: &(dyn Fn(usize, &mut Workspace) + Sync)) {
     let next = AtomicUsize::new(0);
     exec.pool.run(workspaces.len(), &|worker| {
         // Never contended: task `worker` runs once. A panic of an earlier call left nothing that matters.

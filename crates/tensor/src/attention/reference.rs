@@ -90,7 +90,8 @@ impl Query<'_> {
     pub(super) fn textbook(&self) -> Vec<f64> {
         let (from, to) = self.visible;
         let score = |j: usize| {
-            let product: f64 = self.q.iter().zip(self.key(j)).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+            let product: f64 =
+                self.q.iter().zip(self.key(j)).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
             let score = product * f64::from(self.params.scale);
             match self.params.soft_cap.map(f64::from) {
                 Some(cap) => cap * (score / cap).tanh(),

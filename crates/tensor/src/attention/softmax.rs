@@ -19,6 +19,8 @@ pub(super) struct Scoring<L: Lanes> {
 impl<L: Lanes> Scoring<L> {
     #[inline(always)]
     pub(super) fn new(l: L, scale: f32, cap: Option<f32>) -> Self {
+        // `map` with a closure would leave the instructions of `l` behind.
+        #[expect(clippy::manual_map)]
         let cap = match cap {
             Some(cap) => Some((l.splat(cap), l.splat(1.0 / cap))),
             None => None,

@@ -150,7 +150,8 @@ impl AttentionScratch {
     pub fn bytes(&mut self) -> usize {
         let partials = size_of::<[f32; LANES]>() * self.partials.capacity();
         let workspaces = self.workspaces.iter_mut();
-        partials + workspaces.map(|w| w.get_mut().unwrap_or_else(PoisonError::into_inner).bytes()).sum::<usize>()
+        partials
+            + workspaces.map(|w| w.get_mut().unwrap_or_else(PoisonError::into_inner).bytes()).sum::<usize>()
     }
 
     /// Memory for `workers` threads on jobs of `size`, and for `partials` states.

@@ -49,7 +49,8 @@ impl Case {
     fn run_on(&self, exec: &Exec, blocks: &[KvBlock]) -> Vec<f32> {
         let mut out = vec![f32::NAN; self.q.len()];
         let first = self.total - self.m;
-        attention(exec, &self.params, &mut AttentionScratch::new(), &self.q, first, blocks, &mut out).unwrap();
+        attention(exec, &self.params, &mut AttentionScratch::new(), &self.q, first, blocks, &mut out)
+            .unwrap();
         out
     }
 
@@ -100,7 +101,12 @@ fn check(case: &Case, tolerance: f64) {
     for isa in Isa::available() {
         for threads in [1, 3] {
             let exec = Exec::new(isa, threads);
-            assert!(bits(&case.run(&exec)) == bits(&expected), "{} x {threads}: {:?}", isa.name(), case.params);
+            assert!(
+                bits(&case.run(&exec)) == bits(&expected),
+                "{} x {threads}: {:?}",
+                isa.name(),
+                case.params
+            );
         }
     }
 }
@@ -184,7 +190,14 @@ fn f16_is_the_same_on_every_isa() {
     let mut random = Random(7);
     let mut numbers: Vec<f32> = (0..=u16::MAX).map(|x| f16::from_bits(x).to_f32()).collect();
     numbers.extend((0..1 << 16).map(|_| f32::from_bits(random.next())));
-    numbers.extend([65_519.996, 65_520.0, -65_520.0, 2.0f32.powi(-25), 1.5 * 2.0f32.powi(-25), f32::MIN_POSITIVE]);
+    numbers.extend([
+        65_519.996,
+        65_520.0,
+        -65_520.0,
+        2.0f32.powi(-25),
+        1.5 * 2.0f32.powi(-25),
+        f32::MIN_POSITIVE,
+    ]);
     numbers.truncate(numbers.len() / 256 * 256);
     let stored = |isa: Isa| -> Vec<u16> {
         let exec = Exec::new(isa, 1);
@@ -226,9 +239,10 @@ fn wrong_shapes_are_errors() {
     let good = Case::new(params(4, 2, 16), KvType::F32, 70, 3, 1.0);
     let blocks = good.blocks(&exec);
     let mut scratch = AttentionScratch::new();
-    let mut call = |params: &AttentionParams, q: &[f32], first: usize, blocks: &[KvBlock], out: &mut [f32]| {
-        attention(&exec, params, &mut scratch, q, first, blocks, out).unwrap_err().what
-    };
+    let mut call =
+        |params: &AttentionParams, q: &[f32], first: usize, blocks: &[KvBlock], out: &mut [f32]| {
+            attention(&exec, params, &mut scratch, q, first, blocks, out).unwrap_err().what
+        };
     let mut out = good.q.clone();
     let q = &good.q;
     assert_eq!(call(&good.params, &q[1..], 67, &blocks, &mut out), "q");
@@ -265,13 +279,13 @@ fn plain_slices() {
             let params = AttentionParams { soft_cap, ..plain };
             for (i, out) in out.unwrap().chunks_exact(36).enumerate() {
                 let (head, token) = (i / 70, i % 70);
-                let of_head = |x| -> &[f32] { &<&[f32]>::from(x)[head / 3 * 150 * 36..][..150 * 36] };
+                let plane = head / 3 * 150 * 36..(head / 3 + 1) * 150 * 36;
                 let query = Query {
                     params: &params,
                     q: &q[i * 36..][..36],
                     visible: (0, if causal { 80 + token + 1 } else { 150 }),
-                    keys: of_head(&k),
-                    values: of_head(&v),
+                    keys: &k[plane.clone()],
+                    values: &v[plane],
                 };
                 assert_eq!(bits(out), bits(&query.attend()));
             }
@@ -287,7 +301,9 @@ fn plain_slices() {
 fn scratch_is_reused() {
     let exec = Exec::new(Isa::best(), 3);
     let mut scratch = AttentionScratch::new();
-    for (heads, head_dim, total, m) in [(8, 64, 2200, 1), (2, 20, 100, 100), (8, 64, 2200, 1), (3, 128, 70, 70)] {
+    for (heads, head_dim, total, m) in
+        [(8, 64, 2200, 1), (2, 20, 100, 100), (8, 64, 2200, 1), (3, 128, 70, 70)]
+    {
         let case = Case::new(params(heads, 1, head_dim), KvType::F16, total, m, 2.0);
         let blocks = case.blocks(&exec);
         let mut out = vec![0.0; case.q.len()];

@@ -42,6 +42,9 @@ impl Element for f16 {
 /// broadcast), 6 rows x 1 vector AVX2's 16.
 pub(super) const ROWS: usize = 6;
 
+/// What one fetch brings.
+pub(super) type CacheLine = [u8; 64];
+
 /// What a sum starts from.
 #[derive(Clone, Copy)]
 pub(super) enum Start<'a> {
@@ -61,8 +64,8 @@ pub(super) struct Product<'a, E> {
     /// `[k.end][b_stride]`, in vectors.
     pub b: &'a [[E; LANES]],
     pub b_stride: usize,
-    /// What will be read after b, shaped like it, to be fetched meanwhile; or nothing.
-    pub next: &'a [[E; LANES]],
+    /// Memory that will be read next, to be fetched meanwhile.
+    pub next: &'a [CacheLine],
     /// `[rows][c_stride]`, in vectors.
     pub c: &'a mut [[f32; LANES]],
     pub c_stride: usize,
@@ -123,13 +126,14 @@ impl<E: Element> Product<'_, E> {
         let a = std::array::from_fn(|r| &self.a[(row + r) * self.a_stride..][self.k.clone()]);
         // A sum of no terms may begin past the end.
         let b = self.b.get(self.k.start * self.b_stride + col..).unwrap_or_default();
-        let next = self.next.get(self.k.start * self.b_stride + col..).unwrap_or_default();
+        // The first tile fetches for all.
+        let next = std::mem::take(&mut self.next);
         let c = &mut self.c[row * self.c_stride + col..];
         let start = match self.start {
             Start::Zero => None,
             Start::Scaled(factor) => factor[row..].first_chunk::<R>(),
         };
-        l.call(Tile::<E, R, C> { a, b, next, b_stride: self.b_stride, c, c_stride: self.c_stride, start });
+        l.call(Tile::<E, R, C> { a, b, b_stride: self.b_stride, next, c, c_stride: self.c_stride, start });
         C
     }
 }
@@ -139,8 +143,8 @@ struct Tile<'a, E, const R: usize, const C: usize> {
     /// As long as the sums.
     a: [&'a [f32]; R],
     b: &'a [[E; LANES]],
-    next: &'a [[E; LANES]],
     b_stride: usize,
+    next: &'a [CacheLine],
     c: &'a mut [[f32; LANES]],
     c_stride: usize,
     start: Option<&'a [f32; R]>,
@@ -149,6 +153,7 @@ struct Tile<'a, E, const R: usize, const C: usize> {
 impl<E: Element, const R: usize, const C: usize> Kernel for Tile<'_, E, R, C> {
     type Output = ();
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "the rows and vectors of a tile go by index")]
     fn run<L: Lanes>(self, l: L) {
         let mut sums = [[l.splat(0.0); C]; R];
         if let Some(factor) = self.start {
@@ -160,12 +165,20 @@ impl<E: Element, const R: usize, const C: usize> Kernel for Tile<'_, E, R, C> {
             }
         }
         let terms = self.a[0].len();
-        let a = self.a.map(|a| &a[..terms]);
+        let mut a = self.a;
+        for a in &mut a {
+            *a = &a[..terms];
+        }
+        let lines = self.next.len().div_ceil(terms.max(1));
+        let mut next = self.next.iter();
         for k in 0..terms {
             let b = &self.b[k * self.b_stride..][..C];
             let mut columns = [l.splat(0.0); C];
             for v in 0..C {
                 columns[v] = E::load(l, &b[v]);
+            }
+            for line in next.by_ref().take(lines) {
+                l.prefetch(line);
             }
             for r in 0..R {
                 let x = l.splat(a[r][k]);

@@ -27,7 +27,10 @@ fn sums_and_scales() {
             add_assign(&exec, &mut z, &y).unwrap();
             assert_eq!(bits(&z), x.iter().zip(&y).map(|(x, y)| (x + y).to_bits()).collect::<Vec<_>>());
             scale_assign(&exec, &mut z, 0.37);
-            assert_eq!(bits(&z), x.iter().zip(&y).map(|(x, y)| ((x + y) * 0.37).to_bits()).collect::<Vec<_>>());
+            assert_eq!(
+                bits(&z),
+                x.iter().zip(&y).map(|(x, y)| ((x + y) * 0.37).to_bits()).collect::<Vec<_>>()
+            );
         }
     }
 }

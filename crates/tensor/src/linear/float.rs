@@ -5,7 +5,7 @@ use std::{marker::PhantomData, ops::Range};
 use super::{
     Aligned,
     lanes::{Kernel, ProductLanes},
-    store_tiles,
+    prefetch_distance, store_tiles,
     weights::Float,
 };
 use crate::{
@@ -15,8 +15,6 @@ use crate::{
     out::SharedOut,
 };
 
-/// How far ahead of their use weights are asked for, in bytes.
-const PREFETCH: usize = 4096;
 /// Columns of a panel (with four tiles of rows, 20 KiB).
 const COLS: usize = 80;
 /// Token tiles that a panel is used for before it is made anew.
@@ -40,33 +38,43 @@ impl<'a, F> FloatProduct<'a, F> {
     }
 }
 
-/// Few tokens: tiles of rows against one token tile, straight from the image.
-struct Direct<'a, F, const T: usize> {
+/// Few tokens: tiles of rows against one token tile, D at a time, straight from the image.
+struct Direct<'a, F, const D: usize, const T: usize> {
     product: FloatProduct<'a, F>,
     tiles: Range<usize>,
     x: &'a [f32],
     first_token: usize,
 }
 
-impl<F: Float, const T: usize> Kernel for Direct<'_, F, T> {
+impl<F: Float, const D: usize, const T: usize> Kernel for Direct<'_, F, D, T> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { product, tiles, x, first_token } = self;
         let f = p.floats();
-        for tile in tiles {
-            let mut acc = [f.splat(0.0); T];
-            for (w, x) in F::tile(product.w, tile).iter().zip(x.as_chunks::<T>().0) {
-                p.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH));
-                let w = F::load(p, w);
-                for t in 0..T {
-                    acc[t] = f.fma(w, f.splat(x[t]), acc[t]);
+        let x = x.as_chunks::<T>().0;
+        let prefetch = prefetch_distance(product.w.tile_len() * D);
+        for first in tiles.clone().step_by(D) {
+            // Beyond the end the last tile is computed again, and dropped.
+            let weights: [_; D] =
+                std::array::from_fn(|d| &F::tile(product.w, (first + d).min(tiles.end - 1))[..x.len()]);
+            let mut acc = [[f.splat(0.0); T]; D];
+            for (k, x) in x.iter().enumerate() {
+                for d in 0..D {
+                    let w = &weights[d][k];
+                    p.prefetch(w.as_ptr().cast::<u8>().wrapping_add(prefetch));
+                    let w = F::load(p, w);
+                    for t in 0..T {
+                        acc[d][t] = f.fma(w, f.splat(x[t]), acc[d][t]);
+                    }
                 }
             }
-            let mut outputs = [[[0.0; TILE_ROWS]; 1]; T];
-            for t in 0..T {
-                f.store(acc[t], &mut outputs[t][0]);
+            let mut outputs = [[[0.0; TILE_ROWS]; D]; T];
+            for d in 0..D {
+                for t in 0..T {
+                    f.store(acc[d][t], &mut outputs[t][d]);
+                }
             }
-            store_tiles(&product.y, (product.w.rows(), tile, first_token), &outputs);
+            store_tiles(&product.y, (product.w.rows(), first, first_token), &outputs);
         }
     }
 }
@@ -81,19 +89,19 @@ impl<F: Float> Kernel for DirectTask<'_, F> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { product, tiles } = self;
-        // One tile of rows at a time, so that the second token tile finds its weights in the cache.
-        let step = if product.m <= MAX_TOKENS { tiles.len() } else { 1 };
-        for first in tiles.clone().step_by(step.max(1)) {
+        // A few tiles of rows at a time, so that the second token tile finds their weights in the cache.
+        let step = if product.m <= MAX_TOKENS { tiles.len().max(1) } else { D };
+        for first in tiles.clone().step_by(step) {
             let tiles = first..tiles.end.min(first + step);
             for tokens in token_tiles(product.m) {
                 let (x, first_token, tiles) = (product.x_tile(&tokens), tokens.start, tiles.clone());
                 match tokens.len() {
-                    1 => p.call(Direct::<F, 1> { product, tiles, x, first_token }),
-                    2 => p.call(Direct::<F, 2> { product, tiles, x, first_token }),
-                    3 => p.call(Direct::<F, 3> { product, tiles, x, first_token }),
-                    4 => p.call(Direct::<F, 4> { product, tiles, x, first_token }),
-                    5 => p.call(Direct::<F, 5> { product, tiles, x, first_token }),
-                    _ => p.call(Direct::<F, MAX_TOKENS> { product, tiles, x, first_token }),
+                    1 => p.call(Direct::<F, D, 1> { product, tiles, x, first_token }),
+                    2 => p.call(Direct::<F, D, 2> { product, tiles, x, first_token }),
+                    3 => p.call(Direct::<F, D, 3> { product, tiles, x, first_token }),
+                    4 => p.call(Direct::<F, D, 4> { product, tiles, x, first_token }),
+                    5 => p.call(Direct::<F, D, 5> { product, tiles, x, first_token }),
+                    _ => p.call(Direct::<F, D, MAX_TOKENS> { product, tiles, x, first_token }),
                 }
             }
         }
@@ -140,7 +148,7 @@ impl<F: Float> Kernel for PanelTask<'_, F> {
             for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
                 let (now, rest) = carry.split_at(tokens.len());
                 carry = rest;
-                store_tiles(&product.y, (product.w.rows(), first_tile, tokens.start), now);
+                store_tiles(&product.y, (product.w.rows(), tiles.clone(), tokens.start), now);
             }
         }
     }

@@ -118,20 +118,29 @@ fn float<F: Float>((exec, vectors): (&Exec, Vectors), w: &Matrix, x: &mut Activa
     }
 }
 
+/// How far ahead of their use weights are asked for, in bytes, where `step` bytes of tiles are read side by side.
+///
+/// A multiple of `step`, so that the same place of later tiles is meant: these tiles lie one after the other, and a
+/// shorter reach would ask again for what the neighbour has just read. At least 16 KiB: memory answers after some 100
+/// nanoseconds, in which a core reads a few thousand bytes. (Measured: docs/LOG.md, "Kernels".)
+fn prefetch_distance(step: usize) -> usize {
+    16384_usize.next_multiple_of(step)
+}
+
 /// On a cache line of its own: vectors of what a kernel keeps on the stack must not straddle two.
 #[repr(align(64))]
 struct Aligned<T>(T);
 
-/// Writes the outputs of some tokens, from `first_token` on, for D tiles of rows from `first_tile` on, as far as there
-/// are rows.
+/// Writes the outputs of some tokens, from `first_token` on, for the first D of `tiles` (no tile beyond them: it may be
+/// another task's), as far as there are rows.
 #[inline(always)]
 fn store_tiles<const D: usize>(
     y: &SharedOut<'_, f32>,
-    (rows, first_tile, first_token): (usize, usize, usize),
+    (rows, tiles, first_token): (usize, Range<usize>, usize),
     outputs: &[[[f32; TILE_ROWS]; D]],
 ) {
-    let row = first_tile * TILE_ROWS;
-    let len = (D * TILE_ROWS).min(rows - row);
+    let row = tiles.start * TILE_ROWS;
+    let len = (tiles.len().min(D) * TILE_ROWS).min(rows - row);
     for (t, outputs) in outputs.iter().enumerate() {
         // SAFETY: a task has its own tiles of rows and token tiles.
         let out = unsafe { y.part((first_token + t) * rows + row, len) };

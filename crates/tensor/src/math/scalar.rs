@@ -2,8 +2,8 @@
 
 /// log2(e), to find the power of two.
 pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
-/// ln 2 in two parts: the first has trailing zeros, so that n · `LN_2_HIGH` is exact for |n| < 2^9.
-pub(super) const LN_2_HIGH: f32 = 0.693_359_375;
+/// ln 2 in two parts: the first has nine bits, so that n · `LN_2_HIGH` is exact.
+pub(super) const LN_2_HIGH: f32 = 355.0 / 512.0;
 pub(super) const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// Below, e^x rounds to 0; above, to infinity. Clamping keeps the power of two representable.
 pub(super) const EXP_MIN: f32 = -105.0;
@@ -15,13 +15,13 @@ pub(super) const EXP: [f32; 5] = [4.999_999_4e-1, 1.666_652e-1, 4.166_840_8e-2, 
 pub(super) const TANH_SMALL: f32 = 0.625;
 /// (tanh(x)/x - 1)/x² in powers of x², on |x| <= 0.625; relative error 2^-28.
 pub(super) const TANH: [f32; 5] =
-    [-3.333_328_4e-1, 1.333_149_1e-1, -5.374_350_0e-2, 2.065_059_2e-2, -5.717_050_3e-3];
+    [-3.333_328_4e-1, 1.333_149_1e-1, -5.374_35e-2, 2.065_059_2e-2, -5.717_050_3e-3];
 
 /// Below this, [`erf`] is a polynomial; above, one minus an exponential.
 pub(super) const ERF_SMALL: f32 = 0.875;
 /// erf(x)/x - 1 in powers of x², on |x| <= 0.875; relative error 2^-27.
 pub(super) const ERF: [f32; 6] =
-    [1.283_791_5e-1, -3.761_255_1e-1, 1.128_245_5e-1, -2.679_146_3e-2, 5.032_181_3e-3, -6.203_255_6e-4];
+    [1.283_791_5e-1, -3.761_255e-1, 1.128_245_5e-1, -2.679_146_3e-2, 5.032_181_3e-3, -6.203_255_6e-4];
 /// Beyond this, erf rounds to 1.
 pub(super) const ERF_MAX: f32 = 4.0;
 /// -ln(erfc(x)) in powers of x, on 0.875 <= x <= 4; relative error of erf 2^-29.
@@ -37,7 +37,7 @@ pub(super) const ERFC_LN: [f32; 7] = [
 
 /// sqrt(2/pi) and the cubic's coefficient of the tanh form of gelu (Hendrycks and Gimpel 2016, section 2),
 /// both times two, because 0.5·(1 + tanh(u)) = sigmoid(2u).
-pub(super) const GELU_LINEAR: f32 = 1.595_769_1;
+pub(super) const GELU_LINEAR: f32 = 1.595_769;
 pub(super) const GELU_CUBIC: f32 = 0.071_354_814;
 
 /// `2^n` for `n` in -126..=127.

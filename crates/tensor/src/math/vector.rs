@@ -2,8 +2,8 @@
 use super::{
     lanes::Lanes,
     scalar::{
-        ERF, ERF_MAX, ERF_SMALL, ERFC_LN, EXP, EXP_MAX, EXP_MIN, GELU_CUBIC, GELU_LINEAR, LN_2_HIGH, LN_2_LOW,
-        LOG2_E, TANH, TANH_SMALL,
+        ERF, ERF_MAX, ERF_SMALL, ERFC_LN, EXP, EXP_MAX, EXP_MIN, GELU_CUBIC, GELU_LINEAR, LN_2_HIGH,
+        LN_2_LOW, LOG2_E, TANH, TANH_SMALL,
     },
 };
 
@@ -26,12 +26,6 @@ pub(crate) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     let p = polynomial(l, &EXP, r);
     let p = l.fma(l.fma(p, r, one), r, one);
     l.scale_by_power_of_two(p, n)
-}
-
-#[inline(always)]
-pub(crate) fn sigmoid<L: Lanes>(l: L, x: L::V) -> L::V {
-    let one = l.splat(1.0);
-    l.div(one, l.add(one, exp(l, l.neg(x))))
 }
 
 #[inline(always)]

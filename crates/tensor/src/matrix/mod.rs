@@ -209,6 +209,11 @@ impl Matrix {
         self.layout.blocks.map_or(1, |blocks| blocks.segment_blocks)
     }
 
+    /// Bytes of a tile's weights.
+    pub(crate) fn tile_len(&self) -> usize {
+        self.layout.tile_bytes
+    }
+
     /// A tile's weights, as the format keeps them.
     pub(crate) fn tile_bytes(&self, tile: usize) -> &[u8] {
         &self.image[self.layout.weights.clone()][tile * self.layout.tile_bytes..][..self.layout.tile_bytes]

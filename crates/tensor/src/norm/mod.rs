@@ -21,13 +21,7 @@ use crate::{
 ///
 /// # Errors
 /// If `x` is not whole rows of `weight.len()`, or `y` is not as long as `x`.
-pub fn rms_norm(
-    exec: &Exec,
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    y: &mut [f32],
-) -> Result<(), ShapeError> {
+pub fn rms_norm(exec: &Exec, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) -> Result<(), ShapeError> {
     let n = weight.len();
     check_rows("rms_norm", "x", x.len(), n)?;
     ShapeError::check("rms_norm", "y", x.len(), y.len())?;

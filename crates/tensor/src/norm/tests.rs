@@ -85,5 +85,8 @@ fn wrong_shapes_are_errors() {
     assert_eq!(rms_norm(&exec, &[0.0; 6], &[], 0.0, &mut y).unwrap_err().what, "a row");
     assert_eq!(rms_norm(&exec, &[0.0; 3], &[1.0; 3], 0.0, &mut y).unwrap_err().what, "y");
     assert_eq!(rms_norm_in_place(&exec, &mut y, &[1.0; 4], 0.0).unwrap_err().what, "x");
-    assert_eq!(layer_norm(&exec, &[0.0; 6], &[1.0; 3], Some(&[0.0; 2]), 0.0, &mut y).unwrap_err().what, "bias");
+    assert_eq!(
+        layer_norm(&exec, &[0.0; 6], &[1.0; 3], Some(&[0.0; 2]), 0.0, &mut y).unwrap_err().what,
+        "bias"
+    );
 }

@@ -2,7 +2,13 @@
 use super::{RopeStyle, RopeTable};
 
 /// `x` is one row, `[heads][head_dim]`, at `position`.
-pub(super) fn rope(table: &RopeTable, style: RopeStyle, x: &[f32], head_dim: usize, position: usize) -> Vec<f32> {
+pub(super) fn rope(
+    table: &RopeTable,
+    style: RopeStyle,
+    x: &[f32],
+    head_dim: usize,
+    position: usize,
+) -> Vec<f32> {
     let mut y = x.to_vec();
     let pairs = table.dims() / 2;
     for head in 0..x.len() / head_dim {

@@ -37,7 +37,8 @@ impl Tokenizer {
     /// [`to_gguf`](Tokenizer::to_gguf) writes these.
     pub fn from_gguf(file: &str, vocab: GgufVocab) -> Result<Tokenizer, TokenizerError> {
         if let Some(json) = &vocab.huggingface_json {
-            let tokenizer = super::json::parse(&format!("{file}, key tokenizer.huggingface.json"), json.as_bytes())?;
+            let tokenizer =
+                super::json::parse(&format!("{file}, key tokenizer.huggingface.json"), json.as_bytes())?;
             let found = tokenizer.roles();
             let roles = Roles {
                 bos: role(vocab.bos).or(found.bos),
@@ -70,10 +71,18 @@ fn role(id: Option<u32>) -> Option<u32> {
 
 fn check_lengths(file: &str, vocab: &GgufVocab) -> Result<(), TokenizerError> {
     let count = vocab.tokens.len();
-    let lists = [("tokenizer.ggml.scores", vocab.scores.len()), ("tokenizer.ggml.token_type", vocab.token_types.len())];
+    let lists = [
+        ("tokenizer.ggml.scores", vocab.scores.len()),
+        ("tokenizer.ggml.token_type", vocab.token_types.len()),
+    ];
     for (key, len) in lists {
         if len != 0 && len != count {
-            return Err(TokenizerError::entry(file, key, format!("{len} values"), format!("{count}, one for each token")));
+            return Err(TokenizerError::entry(
+                file,
+                key,
+                format!("{len} values"),
+                format!("{count}, one for each token"),
+            ));
         }
     }
     if let Some(id) = vocab.scores.iter().position(|score| score.is_nan()) {
@@ -83,7 +92,11 @@ fn check_lengths(file: &str, vocab: &GgufVocab) -> Result<(), TokenizerError> {
 }
 
 /// All entries with their types; added tokens are the user-defined, control and unknown ones.
-fn read_entries(file: &str, vocab: &GgufVocab, writing: Writing) -> Result<(Vocab, Vec<AddedToken>), TokenizerError> {
+fn read_entries(
+    file: &str,
+    vocab: &GgufVocab,
+    writing: Writing,
+) -> Result<(Vocab, Vec<AddedToken>), TokenizerError> {
     let mut builder = VocabBuilder::new(file, writing, vocab.tokens.len());
     let mut added = Vec::new();
     for (id, text) in (0u32..).zip(&vocab.tokens) {
@@ -141,7 +154,10 @@ fn byte_level(file: &str, vocab: GgufVocab) -> Result<Tokenizer, TokenizerError>
     let unk = role(vocab.unk);
     let options = BpeOptions { ignore_merges: pre.ignore_merges || by_score, unk, ..BpeOptions::default() };
     let roles = roles(&vocab, pre.add_bos);
-    Tokenizer::assemble(file, Parts { vocab: entries, merges, chars: Vec::new(), options, spec, roles, scores })
+    Tokenizer::assemble(
+        file,
+        Parts { vocab: entries, merges, chars: Vec::new(), options, spec, roles, scores },
+    )
 }
 
 /// `"left right"`, both written in the byte alphabet.
@@ -150,7 +166,9 @@ fn read_merges(file: &str, vocab: &GgufVocab, entries: &Vocab) -> Result<Merges,
     let mut merges = Merges::with_capacity(vocab.merges.len());
     let mut joined = String::new();
     for (rank, line) in (0u32..).zip(&vocab.merges) {
-        let wrong = |expected: String| TokenizerError::entry(file, format!("tokenizer.ggml.merges[{rank}]"), quote(line), expected);
+        let wrong = |expected: String| {
+            TokenizerError::entry(file, format!("tokenizer.ggml.merges[{rank}]"), quote(line), expected)
+        };
         // The left part has at least one character, which may be a space (Gemma's tokens written raw).
         let space = line.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at);
         let (left, right) = space
@@ -171,7 +189,12 @@ fn read_merges(file: &str, vocab: &GgufVocab, entries: &Vocab) -> Result<Merges,
 
 fn sentence_piece(file: &str, mut vocab: GgufVocab) -> Result<Tokenizer, TokenizerError> {
     if vocab.scores.is_empty() && !vocab.tokens.is_empty() {
-        return Err(TokenizerError::entry(file, "tokenizer.ggml.scores", "nothing", "one score for each token"));
+        return Err(TokenizerError::entry(
+            file,
+            "tokenizer.ggml.scores",
+            "nothing",
+            "one score for each token",
+        ));
     }
     let (entries, added) = read_entries(file, &vocab, Writing::Text)?;
     let ranks = ranked::ranks_of_scores(&vocab.scores);
@@ -188,7 +211,8 @@ fn sentence_piece(file: &str, mut vocab: GgufVocab) -> Result<Tokenizer, Tokeniz
     let unk = or_default(vocab.unk, 0, &[Kind::Unknown]);
 
     let add_space_prefix = vocab.add_space_prefix.unwrap_or(true);
-    let mut normalizers = vec![Normalizer::Replace { pattern: TextPattern::String(" ".into()), content: SPACE.into() }];
+    let mut normalizers =
+        vec![Normalizer::Replace { pattern: TextPattern::String(" ".into()), content: SPACE.into() }];
     if add_space_prefix {
         normalizers.insert(0, Normalizer::Prepend { prepend: SPACE.into() });
     }

@@ -26,8 +26,8 @@ impl Tokenizer {
 
     /// The same tokenizer with the special tokens that a `tokenizer_config.json` names.
     pub fn with_hf_config(&self, file: &str, bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
-        let config: HfConfig =
-            serde_json::from_slice(bytes).map_err(|source| TokenizerError::Json { file: file.into(), source })?;
+        let config: HfConfig = serde_json::from_slice(bytes)
+            .map_err(|source| TokenizerError::Json { file: file.into(), source })?;
         let id = |field: &str, name: &Option<Name>| match name {
             None => Ok(None),
             Some(Name::Text(text) | Name::Token { content: text }) => match self.id_of(text) {
@@ -109,9 +109,12 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Tokenizer, TokenizerErro
     let unk = match model.unk_token.as_deref() {
         None => None,
         Some(text) => {
-            let added = || contents.added_tokens.iter().find(|token| token.content == text).map(|token| token.id);
+            let added =
+                || contents.added_tokens.iter().find(|token| token.content == text).map(|token| token.id);
             let id = ids.get(text).copied().or_else(added);
-            Some(id.ok_or_else(|| TokenizerError::entry(file, "model.unk_token", quote(text), "an entry of model.vocab"))?)
+            Some(id.ok_or_else(|| {
+                TokenizerError::entry(file, "model.unk_token", quote(text), "an entry of model.vocab")
+            })?)
         }
     };
     let vocab = builder.finish()?;
@@ -168,9 +171,12 @@ fn read_merges(file: &str, list: &[MergeText], ids: &TextMap<u32>) -> Result<Mer
         joined.push_str(left);
         joined.push_str(right);
         let id = |text: &str, role: &str| {
-            ids.get(text).copied().ok_or_else(|| wrong(format!("{role} {}", quote(text)), "an entry of model.vocab"))
+            ids.get(text)
+                .copied()
+                .ok_or_else(|| wrong(format!("{role} {}", quote(text)), "an entry of model.vocab"))
         };
-        let (left, right, id) = (id(left, "the left part")?, id(right, "the right part")?, id(&joined, "the result")?);
+        let (left, right, id) =
+            (id(left, "the left part")?, id(right, "the right part")?, id(&joined, "the result")?);
         merges.insert(left, right, Merge { rank, id });
     }
     Ok(merges)
@@ -219,7 +225,8 @@ impl Decoding {
                 if text("replacement") != Some(SPACE) {
                     return Err(unsupported_decoder(file, decoder));
                 }
-                let scheme = decoder.get("prepend_scheme").and_then(|scheme| PrependScheme::deserialize(scheme).ok());
+                let scheme =
+                    decoder.get("prepend_scheme").and_then(|scheme| PrependScheme::deserialize(scheme).ok());
                 let legacy = decoder.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true);
                 self.strip_prefix = scheme.map_or(legacy, |scheme| scheme != PrependScheme::Never);
             }
@@ -231,14 +238,23 @@ impl Decoding {
 
 fn unsupported_decoder(file: &str, decoder: &Value) -> TokenizerError {
     let found = quote(&decoder.to_string());
-    TokenizerError::unsupported(file, "decoder", found, "supported are ByteLevel, Metaspace and Llama's sequence")
+    TokenizerError::unsupported(
+        file,
+        "decoder",
+        found,
+        "supported are ByteLevel, Metaspace and Llama's sequence",
+    )
 }
 
 /// BOS and EOS as the post-processor would add them.
 fn read_roles(post_processor: Option<&Value>, added: &[AddedToken], ids: &TextMap<u32>) -> Roles {
     let mut roles = Roles::default();
     let id_of = |text: &str| {
-        added.iter().find(|token| token.content == text).map(|token| token.id).or_else(|| ids.get(text).copied())
+        added
+            .iter()
+            .find(|token| token.content == text)
+            .map(|token| token.id)
+            .or_else(|| ids.get(text).copied())
     };
     let mut open: Vec<&Value> = post_processor.into_iter().collect();
     while let Some(processor) = open.pop() {

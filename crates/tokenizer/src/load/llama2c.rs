@@ -61,8 +61,9 @@ impl Tokenizer {
             let entry = |field: &str| format!("{field} of token {id}");
             vocab.scores.push(f32::from_le_bytes(reader.word(|| entry("score"))?));
             let length = i32::from_le_bytes(reader.word(|| entry("length"))?);
-            let length = usize::try_from(length)
-                .map_err(|_| TokenizerError::entry(file, entry("length"), length.to_string(), "a length of 0 or more"))?;
+            let length = usize::try_from(length).map_err(|_| {
+                TokenizerError::entry(file, entry("length"), length.to_string(), "a length of 0 or more")
+            })?;
             let text = reader.take(length, || entry("text"))?;
             let text = std::str::from_utf8(text).map_err(|_| {
                 let found = crate::error::quote(&String::from_utf8_lossy(text));

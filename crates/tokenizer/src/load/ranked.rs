@@ -26,7 +26,12 @@ pub(super) fn merges(
     for id in 0..vocab.len() as u32 {
         let key = vocab.key(id).unwrap_or_default();
         if key.len() > MAX_TOKEN && rank(id).is_some() {
-            return Err(TokenizerError::entry(file, name(id), format!("{} bytes", key.len()), format!("at most {MAX_TOKEN} bytes")));
+            return Err(TokenizerError::entry(
+                file,
+                name(id),
+                format!("{} bytes", key.len()),
+                format!("at most {MAX_TOKEN} bytes"),
+            ));
         }
         lengths[key.len().min(MAX_TOKEN)] = true;
     }

@@ -25,7 +25,13 @@ impl Tokenizer {
         pattern: Option<Pattern>,
         specials: &[(String, u32)],
     ) -> Result<Tokenizer, TokenizerError> {
-        let lines = || bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).enumerate().filter(|(_, line)| !line.is_empty());
+        let lines = || {
+            bytes
+                .split(|&byte| byte == b'\n')
+                .map(<[u8]>::trim_ascii)
+                .enumerate()
+                .filter(|(_, line)| !line.is_empty())
+        };
         let count = lines().count();
         let (pattern, mut all_specials) = match pattern {
             Some(pattern) => (pattern, Vec::new()),
@@ -43,9 +49,12 @@ impl Tokenizer {
         let mut builder = VocabBuilder::new(file, Writing::Bytes, count + all_specials.len());
         for (at, line) in lines() {
             let entry = || format!("line {}", at + 1);
-            let wrong = |expected: &str| TokenizerError::entry(file, entry(), quote(&String::from_utf8_lossy(line)), expected);
+            let wrong = |expected: &str| {
+                TokenizerError::entry(file, entry(), quote(&String::from_utf8_lossy(line)), expected)
+            };
             let space = line.iter().position(|&byte| byte == b' ').ok_or_else(|| wrong("`base64 rank`"))?;
-            let token = STANDARD.decode(&line[..space]).map_err(|_| wrong("a token in base64 before the space"))?;
+            let token =
+                STANDARD.decode(&line[..space]).map_err(|_| wrong("a token in base64 before the space"))?;
             let rank = std::str::from_utf8(&line[space + 1..]).ok().and_then(|rank| rank.parse::<u32>().ok());
             let rank = rank.ok_or_else(|| wrong("a rank (a whole number) after the space"))?;
             if token.is_empty() {
@@ -58,7 +67,12 @@ impl Tokenizer {
         }
         let vocab = builder.finish()?;
         if let Some(byte) = (0..=255u8).find(|&byte| vocab.find(&[byte]).is_none()) {
-            return Err(TokenizerError::entry(file, "ranks", format!("none for byte 0x{byte:02X}"), "one for each of the 256 bytes"));
+            return Err(TokenizerError::entry(
+                file,
+                "ranks",
+                format!("none for byte 0x{byte:02X}"),
+                "one for each of the 256 bytes",
+            ));
         }
         let (merges, chars) = ranked::merges(file, &vocab, Some, |id| format!("the token of rank {id}"))?;
 

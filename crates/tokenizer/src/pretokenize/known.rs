@@ -1,5 +1,8 @@
 //! The well-known patterns by their many spellings.
 
+use std::convert::Infallible;
+use std::str::FromStr;
+
 use super::scan::Scanner;
 
 /// How a byte-level vocabulary cuts text into pre-tokens.
@@ -43,8 +46,10 @@ const KNOWN: [(&str, Scanner); 11] = [
     (CL100K, Scanner::CL100K),
     (O200K, Scanner::O200K),
     (TEKKEN, Scanner::TEKKEN),
-    (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        Scanner::O200k { digits: 3, contractions: false }),
+    (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        Scanner::O200k { digits: 3, contractions: false },
+    ),
 ];
 
 /// The scanner that does what `regex` says.
@@ -69,6 +74,22 @@ impl Pattern {
             Pattern::Qwen2 => QWEN2,
             Pattern::Regex(regex) => regex,
         }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = Infallible;
+
+    /// `gpt2`, `r50k`, `cl100k`, `o200k`, `llama3`, `qwen2`; anything else is a regular expression.
+    fn from_str(name: &str) -> Result<Pattern, Infallible> {
+        Ok(match name {
+            "gpt2" | "r50k" | "p50k" => Pattern::Gpt2,
+            "cl100k" => Pattern::Cl100k,
+            "o200k" => Pattern::O200k,
+            "llama3" => Pattern::Llama3,
+            "qwen2" => Pattern::Qwen2,
+            regex => Pattern::Regex(regex.into()),
+        })
     }
 }
 

@@ -33,11 +33,19 @@ enum Matcher {
 enum Step {
     /// Pieces are a scanner's matches.
     Scan(Scanner),
-    Split { matcher: Matcher, behavior: Behavior, invert: bool },
+    Split {
+        matcher: Matcher,
+        behavior: Behavior,
+        invert: bool,
+    },
     /// A space before a piece that has none.
     PrefixSpace,
     /// SentencePiece's: a space becomes the mark, pieces begin with it.
-    Metaspace { mark: String, scheme: PrependScheme, split: bool },
+    Metaspace {
+        mark: String,
+        scheme: PrependScheme,
+        split: bool,
+    },
     /// From here on pieces are seen in the byte alphabet: what follows a byte level in a sequence.
     Alphabet,
 }
@@ -97,10 +105,18 @@ impl PreTokenize {
             }
             PreTokenizer::Digits { individual_digits } => {
                 let behavior = if *individual_digits { Behavior::Isolated } else { Behavior::Contiguous };
-                self.steps.push(Step::Split { matcher: Matcher::Class(unicode::NUMBER), behavior, invert: false });
+                self.steps.push(Step::Split {
+                    matcher: Matcher::Class(unicode::NUMBER),
+                    behavior,
+                    invert: false,
+                });
             }
             PreTokenizer::Punctuation { behavior } => {
-                self.steps.push(Step::Split { matcher: Matcher::Punctuation, behavior: *behavior, invert: false });
+                self.steps.push(Step::Split {
+                    matcher: Matcher::Punctuation,
+                    behavior: *behavior,
+                    invert: false,
+                });
             }
             PreTokenizer::WhitespaceSplit => {
                 let matcher = Matcher::Class(unicode::SPACE);
@@ -112,7 +128,11 @@ impl PreTokenize {
                     (None, Some(false)) => PrependScheme::Never,
                     (None, _) => PrependScheme::Always,
                 };
-                self.steps.push(Step::Metaspace { mark: replacement.to_string(), scheme, split: split.unwrap_or(true) });
+                self.steps.push(Step::Metaspace {
+                    mark: replacement.to_string(),
+                    scheme,
+                    split: split.unwrap_or(true),
+                });
             }
             PreTokenizer::Sequence { pretokenizers } => {
                 return pretokenizers.iter().try_for_each(|pre_tokenizer| self.add(file, pre_tokenizer));

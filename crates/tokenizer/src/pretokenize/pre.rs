@@ -32,19 +32,25 @@ const ALL: [Pre; 10] = [
     // OLMo's and OLMoE's own tokenizer, which is GPT-NeoX's.
     Pre { names: &["olmo", "gpt-neox"], nfc: true, ..PLAIN },
     Pre {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "falcon_e", "falcon-e", "pixtral", "midm-2.0", "lfm2"],
+        names: &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "falcon_e",
+            "falcon-e",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+        ],
         how: How::Regexes(&[LLAMA3]),
         ignore_merges: true,
         add_bos: true,
         ..PLAIN
     },
     Pre { names: &["dbrx", "smaug-bpe", "chatglm-bpe", "glm4"], how: How::Regexes(&[LLAMA3]), ..PLAIN },
-    Pre {
-        names: &["qwen2"],
-        how: How::Regexes(&[QWEN2]),
-        nfc: true,
-        ..PLAIN
-    },
+    Pre { names: &["qwen2"], how: How::Regexes(&[QWEN2]), nfc: true, ..PLAIN },
     Pre { names: &["deepseek-r1-qwen", "stablelm2", "megrez"], how: How::Regexes(&[QWEN2]), ..PLAIN },
     Pre {
         names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
@@ -81,7 +87,10 @@ impl Pre {
         match self.how {
             How::Gpt2 => PreTokenizer::byte_level(true),
             How::DigitsGpt2 => PreTokenizer::Sequence {
-                pretokenizers: vec![PreTokenizer::Digits { individual_digits: true }, PreTokenizer::byte_level(true)],
+                pretokenizers: vec![
+                    PreTokenizer::Digits { individual_digits: true },
+                    PreTokenizer::byte_level(true),
+                ],
             },
             How::Regexes(regexes) => PreTokenizer::split_then_byte_level(regexes),
         }

@@ -35,13 +35,13 @@ impl Regex {
                     continue;
                 }
                 if done < found.start() {
-                    each(valid[done..found.start()].as_bytes(), false);
+                    each(&valid.as_bytes()[done..found.start()], false);
                 }
                 each(found.as_str().as_bytes(), true);
                 done = found.end();
             }
             if done < valid.len() {
-                each(valid[done..].as_bytes(), false);
+                each(&valid.as_bytes()[done..], false);
             }
             if !chunk.invalid().is_empty() {
                 each(chunk.invalid(), false);

@@ -42,7 +42,9 @@ impl Scanner {
         };
         match self {
             Scanner::Gpt2 => run(&gpt2),
-            Scanner::Cl100k { digits, whole_tail, long_s } => run(&|text, at| cl100k(text, at, digits, whole_tail, long_s)),
+            Scanner::Cl100k { digits, whole_tail, long_s } => {
+                run(&|text, at| cl100k(text, at, digits, whole_tail, long_s))
+            }
             Scanner::O200k { digits, contractions } => run(&|text, at| o200k(text, at, digits, contractions)),
         }
     }

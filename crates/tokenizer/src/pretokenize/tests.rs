@@ -6,11 +6,90 @@ use super::*;
 
 /// Strings that sit on the corners of the patterns.
 const FRAGMENTS: [&str; 84] = [
-    "'s", "'S", "'t", "'T", "'re", "'RE", "'rE", "'ve", "'m", "'ll", "'lL", "'d", "'D", "'ſ", "'\u{212A}", "'", "''", "'x", "'l", "'r", "'v",
-    " ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", "\r", "\n ", " \n", " \n ", "\u{A0}", "\u{3000}", "\u{2028}", "\u{85}",
-    "1", "12", "123", "1234", "²", "½", "٣٤٥", "Ⅷ", "a", "A", "ab", "aB", "Ab", "AB", "ABc", "é", "É", "ǅ", "ʰ", "ª", "日本", "한",
-    "\u{301}", "e\u{301}", "\u{301}A", "\u{903}", "\u{20DD}", "!", "?!", "...", "/", "//", "\n/", "/\n", "!\n", "!\r\n/", "(", "_", "$", "€", "+",
-    "\u{200B}", "\u{200D}", "\0", "😀", "👍🏽", "▁", "\u{10FFFF}",
+    "'s",
+    "'S",
+    "'t",
+    "'T",
+    "'re",
+    "'RE",
+    "'rE",
+    "'ve",
+    "'m",
+    "'ll",
+    "'lL",
+    "'d",
+    "'D",
+    "'ſ",
+    "'\u{212A}",
+    "'",
+    "''",
+    "'x",
+    "'l",
+    "'r",
+    "'v",
+    " ",
+    "  ",
+    "   ",
+    "\t",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r",
+    "\n ",
+    " \n",
+    " \n ",
+    "\u{A0}",
+    "\u{3000}",
+    "\u{2028}",
+    "\u{85}",
+    "1",
+    "12",
+    "123",
+    "1234",
+    "²",
+    "½",
+    "٣٤٥",
+    "Ⅷ",
+    "a",
+    "A",
+    "ab",
+    "aB",
+    "Ab",
+    "AB",
+    "ABc",
+    "é",
+    "É",
+    "ǅ",
+    "ʰ",
+    "ª",
+    "日本",
+    "한",
+    "\u{301}",
+    "e\u{301}",
+    "\u{301}A",
+    "\u{903}",
+    "\u{20DD}",
+    "!",
+    "?!",
+    "...",
+    "/",
+    "//",
+    "\n/",
+    "/\n",
+    "!\n",
+    "!\r\n/",
+    "(",
+    "_",
+    "$",
+    "€",
+    "+",
+    "\u{200B}",
+    "\u{200D}",
+    "\0",
+    "😀",
+    "👍🏽",
+    "▁",
+    "\u{10FFFF}",
 ];
 
 fn text() -> impl Strategy<Value = String> {
@@ -61,7 +140,9 @@ proptest! {
 fn split_of(text: &str, behavior: Behavior, invert: bool) -> Vec<String> {
     let mut pieces = Vec::new();
     let matcher = Matcher::String("-".into());
-    split(text.as_bytes(), &matcher, behavior, invert, &mut |piece| pieces.push(String::from_utf8_lossy(piece).into_owned()));
+    split(text.as_bytes(), &matcher, behavior, invert, &mut |piece| {
+        pieces.push(String::from_utf8_lossy(piece).into_owned())
+    });
     pieces
 }
 
@@ -86,7 +167,9 @@ fn named_patterns_have_scanners() {
         assert!(scanned, "{name}: {compiled:?}");
         assert!(pre::by_name(name).is_some());
     }
-    for pattern in [Pattern::Gpt2, Pattern::Cl100k, Pattern::O200k, Pattern::Llama3, Pattern::Qwen2] {
+    for name in ["gpt2", "cl100k", "o200k", "llama3", "qwen2"] {
+        let Ok(pattern) = name.parse::<Pattern>();
         assert!(known::scanner_of(pattern.regex()).is_some(), "{pattern:?}");
     }
+    assert_eq!(r"\w+".parse(), Ok(Pattern::Regex(r"\w+".into())));
 }

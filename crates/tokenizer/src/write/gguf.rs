@@ -47,7 +47,11 @@ impl Tokenizer {
             keys.scores = scores.to_vec();
         } else {
             let text = |id| vocab.text(id).unwrap_or_default();
-            keys.merges = self.bpe().merges_in_order().map(|(left, right)| format!("{} {}", text(left), text(right))).collect();
+            keys.merges = self
+                .bpe()
+                .merges_in_order()
+                .map(|(left, right)| format!("{} {}", text(left), text(right)))
+                .collect();
         }
         keys
     }
@@ -57,7 +61,8 @@ impl Tokenizer {
         let (spec, options) = (self.spec(), self.bpe().options);
         let plain = |token: &AddedToken| *token == AddedToken::plain(token.id, &token.content, token.special);
         let by_score = self.scores().is_some();
-        let ordinary = BpeOptions { ignore_merges: options.ignore_merges, unk: options.unk, ..BpeOptions::default() };
+        let ordinary =
+            BpeOptions { ignore_merges: options.ignore_merges, unk: options.unk, ..BpeOptions::default() };
         if !spec.added.iter().all(plain) || options != ordinary {
             return None;
         }

@@ -61,7 +61,8 @@ impl Tokenizer {
         let ids: Vec<u32> = all().filter(|&id| !self.is_added(id) || vocab.is_formed_added(id)).collect();
         // Added tokens that the model does not have are numbered onward from its size when the file is read, whatever
         // the file says. Where that would not give their ids, the model must have them all.
-        let numbered_onward = ids.last().is_some_and(|&last| last as usize + 1 == ids.len()) && all().count() == vocab.len();
+        let numbered_onward =
+            ids.last().is_some_and(|&last| last as usize + 1 == ids.len()) && all().count() == vocab.len();
         if numbered_onward { ids } else { all().collect() }
     }
 

@@ -81,13 +81,25 @@ pub fn gguf_tokenizer(path: &Path) -> Tokenizer {
     Tokenizer::from_gguf(&path.display().to_string(), gguf_vocab(path)).unwrap()
 }
 
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
 /// CRC-32 (the polynomial of zlib).
 pub fn crc32(bytes: impl IntoIterator<Item = u8>) -> u32 {
-    let mut table = [0u32; 256];
-    for (byte, entry) in (0u32..).zip(table.iter_mut()) {
-        *entry = (0..8).fold(byte, |crc, _| if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 });
-    }
-    !bytes.into_iter().fold(u32::MAX, |crc, byte| table[(crc as u8 ^ byte) as usize] ^ (crc >> 8))
+    !bytes.into_iter().fold(u32::MAX, |crc, byte| CRC_TABLE[(crc as u8 ^ byte) as usize] ^ (crc >> 8))
 }
 
 /// CRC-32 of ids as little-endian words.

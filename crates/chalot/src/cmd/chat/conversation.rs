@@ -134,7 +134,7 @@ impl<'m> Conversation<'m> {
         if prompt.is_empty() {
             prompt = self.model.prompt(text, Specials::AsText);
         } else {
-            prompt.extend(self.model.tokenizer.encode(&format!("\n{text}"), Specials::AsText));
+            prompt.extend(self.model.tokenizer.encode(format!("\n{text}"), Specials::AsText));
         }
         let dropped = prompt.len().saturating_sub(self.room());
         if dropped > 0 {

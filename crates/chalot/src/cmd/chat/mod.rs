@@ -37,7 +37,10 @@ pub fn chat(args: Chat, settings: &Settings) -> anyhow::Result<()> {
     let mut conversation = Conversation::new(&model, session, sampling, args.system.clone(), args.tokens)?;
     let mut input = Input::new()?;
     if let Some(seed) = drawn_seed {
-        console.note(&format!("seed: {seed}; /help lists the commands"));
+        console.note(&format!("seed: {seed}"));
+    }
+    if input.is_interactive() {
+        console.note("/help lists the commands, Ctrl-D ends the chat");
     }
     loop {
         let text = match input.next()? {

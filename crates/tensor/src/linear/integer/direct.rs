@@ -6,24 +6,29 @@ use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
         lanes::{Kernel, ProductLanes, Quad},
-        store_tiles,
+        prefetch_distance, store_tiles,
         weights::{Code, Scales},
     },
     math::lanes::Lanes,
     matrix::{BLOCK, TILE_ROWS},
 };
 
-/// How far ahead of their use weights are asked for, in bytes: a page, which the hardware's own prefetchers do not
-/// look beyond.
-const PREFETCH: usize = 4096;
-/// Independent sums of one output where there is one token, so that a multiply-add need not wait for the last.
-const CHAINS: usize = 4;
+/// Independent sums of one output where there are few tokens, so that a multiply-add need not wait for the last.
+const fn chains(tokens: usize) -> usize {
+    match tokens {
+        1 => 4,
+        2 => 2,
+        _ => 1,
+    }
+}
+const MAX_CHAINS: usize = chains(1);
 
 /// Adds to `sums` the products of D rows of packed blocks with the tokens' quads.
 #[inline(always)]
 fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const T: usize>(
     p: P,
     blocks: [&[[u8; BLOCK]]; D],
+    prefetch: usize,
     x: &[[[Quad; T]; Q]],
     sums: &mut [[P::Sums; T]; D],
 ) {
@@ -34,37 +39,34 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const
         let x = &x[start..x.len().min(start.saturating_add(step))];
         let blocks = blocks.map(|blocks| &blocks[start..][..x.len()]);
         start += x.len();
-        // One token has its quads in several sums; two or more are independent enough.
-        let mut chains = [[[p.begin::<C::Range>(p.splat(0)); T]; D]; CHAINS];
+        let mut dots = [[[p.begin::<C::Range>(p.splat(0)); T]; D]; MAX_CHAINS];
         for d in 0..D {
             for t in 0..T {
-                chains[0][d][t] = p.begin::<C::Range>(sums[d][t]);
+                dots[0][d][t] = p.begin::<C::Range>(sums[d][t]);
             }
         }
         for (i, x) in x.iter().enumerate() {
             for d in 0..D {
                 let block = &blocks[d][i];
-                p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
+                p.prefetch(block.as_ptr().wrapping_add(prefetch));
                 let codes = C::unpack(p, p.load(block));
                 for quad in 0..Q {
-                    let chain = if T > 1 { 0 } else { quad % CHAINS };
+                    let chain = quad % chains(T);
                     for t in 0..T {
-                        chains[chain][d][t] = p.dot::<C::Range>(chains[chain][d][t], codes[quad], x[quad][t]);
+                        dots[chain][d][t] = p.dot::<C::Range>(dots[chain][d][t], codes[quad], x[quad][t]);
                     }
                 }
             }
         }
         for d in 0..D {
             for t in 0..T {
-                sums[d][t] = p.finish::<C::Range>(chains[0][d][t], sums[d][t]);
+                sums[d][t] = p.finish::<C::Range>(dots[0][d][t], sums[d][t]);
             }
         }
-        if T == 1 {
-            for chain in &chains[1..] {
-                for d in 0..D {
-                    for t in 0..T {
-                        sums[d][t] = p.add(sums[d][t], p.finish::<C::Range>(chain[d][t], p.splat(0)));
-                    }
+        for dots in &dots[1..chains(T)] {
+            for d in 0..D {
+                for t in 0..T {
+                    sums[d][t] = p.add(sums[d][t], p.finish::<C::Range>(dots[d][t], p.splat(0)));
                 }
             }
         }
@@ -88,9 +90,10 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kern
         let factors = x.factors.as_chunks::<T>().0;
         let qsums = x.sums.as_chunks::<T>().0;
         let f = p.floats();
-        for first in tiles.clone().step_by(D) {
+        let end = tiles.end;
+        for first in tiles.step_by(D) {
             // Beyond the end the last tile is computed again, and dropped.
-            let tiles: [usize; D] = std::array::from_fn(|d| (first + d).min(tiles.end - 1));
+            let tiles: [usize; D] = std::array::from_fn(|d| (first + d).min(end - 1));
             let weights = tiles.map(|tile| product.w.tile_blocks(tile));
             let mut acc = [[f.splat(0.0); T]; D];
             let mut block = 0;
@@ -99,7 +102,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kern
                 let x = &quads[segment * x.segment_quads..][..x.segment_quads];
                 let x = &x.as_chunks::<Q>().0[..blocks];
                 let mut sums = [first_sums::<P, T>(p, product.zero, qsums); D];
-                add_blocks::<P, C, Q, D, T>(p, weights.map(|tile| &tile[block..][..blocks]), x, &mut sums);
+                add_blocks::<P, C, Q, D, T>(p, weights.map(|tile| &tile[block..][..blocks]), prefetch, x, &mut sums);
                 scale_sums(p, &product.scales, (tiles, segment), (factors, qsums), &sums, &mut acc);
                 block += blocks;
             }
@@ -109,7 +112,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kern
                     f.store(acc[d][t], &mut outputs[t][d]);
                 }
             }
-            store_tiles(&product.y, (product.w.rows(), first, first_token), &outputs);
+            store_tiles(&product.y, (product.w.rows(), first..end, first_token), &outputs);
         }
     }
 }

@@ -79,7 +79,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelTask<'_, C, S, Q> {
             for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
                 let (now, rest) = carry.split_at(tokens.len());
                 carry = rest;
-                store_tiles(&product.y, (product.w.rows(), first_tile, tokens.start), now);
+                store_tiles(&product.y, (product.w.rows(), tiles.clone(), tokens.start), now);
             }
         }
     }

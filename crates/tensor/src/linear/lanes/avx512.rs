@@ -77,7 +77,7 @@ impl ProductLanes for Avx512Products {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
     #[inline(always)]
     fn unpack_trit2(self, block: __m512i) -> [__m512i; 4] {

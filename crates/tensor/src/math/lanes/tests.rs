@@ -56,7 +56,8 @@ impl Kernel for Operations {
 #[test]
 fn every_operation_is_the_same_on_every_isa() {
     let mut random = Random(5);
-    let specials = [0.0, -0.0, f32::MAX, f32::MIN_POSITIVE / 8.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -1e-8];
+    let specials =
+        [0.0, -0.0, f32::MAX, f32::MIN_POSITIVE / 8.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -1e-8];
     for round in 0..200 {
         let mut number = || match random.below(8) {
             0 if round > 50 => specials[random.below(8) as usize],
@@ -100,7 +101,12 @@ fn every_half() {
     for first in (0..=u16::MAX).step_by(LANES) {
         let halves: [f16; LANES] = std::array::from_fn(|i| f16::from_bits(first + i as u16));
         for isa in Isa::available() {
-            assert_eq!(bits(&dispatch(isa, WidenAll(halves))), bits(&halves.map(f16::to_f32)), "{}", isa.name());
+            assert_eq!(
+                bits(&dispatch(isa, WidenAll(halves))),
+                bits(&halves.map(f16::to_f32)),
+                "{}",
+                isa.name()
+            );
         }
     }
 }
