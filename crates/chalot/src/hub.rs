@@ -87,3 +87,58 @@ fn json(path: &Path) -> Result<Value, Error> {
         mend: "the file is damaged: download it again".into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A folder with a tokenizer of four tokens and these other files.
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = r#"{
+            "added_tokens": [{"id": 2, "content": "<s>", "special": true}, {"id": 3, "content": "<end>", "special": true}],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "<s>": 2, "<end>": 3}, "merges": []}
+        }"#;
+        for (name, text) in [("tokenizer.json", tokenizer)].iter().chain(files) {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn the_other_files_say_which_tokens_begin_and_end_a_text() {
+        let folder = folder(&[
+            ("tokenizer_config.json", r#"{"bos_token": {"content": "<s>"}, "add_bos_token": true}"#),
+            ("generation_config.json", r#"{"eos_token_id": [1, 3, 99]}"#),
+            ("config.json", r#"{"eos_token_id": 0}"#),
+        ]);
+        let tokenizer = Folder::open(folder.path()).unwrap().tokenizer().unwrap();
+        assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(2), true));
+        assert_eq!(tokenizer.eog_tokens(), [0, 1, 3], "99 is no token");
+    }
+
+    #[test]
+    fn the_template_may_lie_in_three_places() {
+        let template =
+            |files: &[(&str, &str)]| Folder::open(folder(files).path()).unwrap().chat_template().unwrap();
+        let config = |value: &str| format!(r#"{{"chat_template": {value}}}"#);
+        assert_eq!(template(&[]), None);
+        assert_eq!(template(&[("tokenizer_config.json", &config("\"one\""))]).unwrap(), "one");
+        let named = r#"[{"name": "tool_use", "template": "x"}, {"name": "default", "template": "two"}]"#;
+        assert_eq!(template(&[("tokenizer_config.json", &config(named))]).unwrap(), "two");
+        let both = [("tokenizer_config.json", &*config("\"one\"")), ("chat_template.jinja", "three")];
+        assert_eq!(template(&both).unwrap(), "three");
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_named() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = Folder::open(empty.path()).unwrap().tokenizer().unwrap_err();
+        assert!(matches!(error, Error::NoTokenizer { .. }), "{error}");
+        let folder = folder(&[("generation_config.json", "{")]);
+        let error = Folder::open(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("generation_config.json") && error.contains("valid JSON"), "{error}");
+    }
+}

@@ -11,25 +11,36 @@ use std::{
 
 use anyhow::Context;
 
-/// The text of a file; `-` is stdin.
-pub fn read_text(path: &Path) -> anyhow::Result<String> {
+/// The bytes of a file; `-` is stdin.
+pub fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path.as_os_str() == "-" {
-        return read_stdin();
+        read_stdin_bytes()
+    } else {
+        fs::read(path).with_context(|| path.display().to_string())
     }
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{}: byte {at} is not UTF-8; convert the text to UTF-8 first", path.display())
-    })
 }
 
 /// All of stdin.
-pub fn read_stdin() -> anyhow::Result<String> {
+pub fn read_stdin_bytes() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes).context("stdin")?;
+    Ok(bytes)
+}
+
+/// The text of a file; `-` is stdin.
+pub fn read_text(path: &Path) -> anyhow::Result<String> {
+    utf8(path, read_bytes(path)?)
+}
+
+/// All of stdin, as text.
+pub fn read_stdin() -> anyhow::Result<String> {
+    utf8(Path::new("stdin"), read_stdin_bytes()?)
+}
+
+fn utf8(path: &Path, bytes: Vec<u8>) -> anyhow::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("stdin: byte {at} is not UTF-8; convert the text to UTF-8 first")
+        anyhow::anyhow!("{}: byte {at} is not UTF-8; convert the text to UTF-8 first", path.display())
     })
 }
 

@@ -120,3 +120,47 @@ pub fn vocab_to_metadata(vocab: GgufVocab) -> Vec<(String, Value)> {
     put("huggingface.json", vocab.huggingface_json.map(Value::from));
     pairs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chalot_formats::gguf::Header;
+
+    #[test]
+    fn a_vocabulary_goes_into_a_file_and_comes_back() {
+        let vocab = GgufVocab {
+            model: "gpt2".into(),
+            pre: Some("llama-bpe".into()),
+            tokens: vec!["a".into(), "<s>".into()],
+            scores: vec![0.5, -1.25],
+            token_types: vec![1, 3],
+            merges: vec!["a a".into()],
+            bos: Some(1),
+            eos: Some(0),
+            eot: Some(0),
+            eom: Some(1),
+            unk: Some(0),
+            pad: Some(1),
+            add_bos: Some(true),
+            add_eos: Some(false),
+            add_space_prefix: Some(false),
+            eog: vec![0, 1],
+            huggingface_json: Some("{}".into()),
+        };
+        let mut header = Header::new();
+        for (key, value) in vocab_to_metadata(vocab.clone()) {
+            header.set(key, value);
+        }
+        let mut file = Vec::new();
+        header.write_to("vocab.gguf", &mut file).unwrap().finish().unwrap();
+        let gguf = Gguf::parse("vocab.gguf", &file).unwrap();
+        assert_eq!(vocab_of(&gguf.metadata).unwrap(), Some(vocab));
+    }
+
+    #[test]
+    fn a_file_without_one() {
+        let mut file = Vec::new();
+        Header::new().write_to("empty.gguf", &mut file).unwrap().finish().unwrap();
+        assert_eq!(vocab_of(&Gguf::parse("empty.gguf", &file).unwrap().metadata).unwrap(), None);
+    }
+}

@@ -158,3 +158,49 @@ fn the_tokenizer_goes_there_and_back() {
     let back = chalot_with(lines, &["tokenizer", "decode", "--lines", "-"]).ok();
     assert_eq!(back, format!("{text}\n"));
 }
+
+#[test]
+fn invalid_utf8_goes_there_and_back_too() {
+    let ids = chalot_with(b"a\xff\xfeb", &["tokenizer", "encode"]).ok();
+    let output =
+        support::command().args(["tokenizer", "decode"]).args(ids.split_whitespace()).output().unwrap();
+    assert_eq!(output.stdout, b"a\xff\xfeb");
+}
+
+#[test]
+fn a_full_context_ends_the_text_and_is_reported() {
+    let ran = chalot(&["run", "--ctx", "16", "-n", "100", "--temp", "0", "--ignore-eos"]);
+    assert!(ran.stderr.contains("the context of 16 tokens is full"), "{}", ran.stderr);
+    // The last token needs no room: nothing follows it.
+    assert!(ran.stderr.contains("generated: 16 tokens"), "{}", ran.stderr);
+}
+
+#[test]
+fn converting_overwrites_only_when_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (folder.path().join("model.gguf"), folder.path().join("out.gguf"));
+    std::fs::write(&model, chalot::builtin()).unwrap();
+    let convert = ["convert", support::arg(&model), support::arg(&out), "--to", "int4"];
+    let ran = chalot(&convert);
+    assert_eq!(ran.stderr.lines().count(), 2, "sizes before and after, no bar: {}", ran.stderr);
+    ran.ok();
+    let again = chalot(&convert);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("--force"), "{}", again.stderr);
+    chalot(&[&convert[..], &["--force", "-q"]].concat()).ok();
+    let bits =
+        |file| chalot(&["inspect", support::arg(file), "--json"]).json()["bits_per_weight"].as_f64().unwrap();
+    assert!(bits(&out) < 0.75 * bits(&model));
+    // The tokenizer went along.
+    assert!(
+        !chalot(&["run", support::arg(&out), "-p", "The old", "-n", "8", "--temp", "0"])
+            .ok()
+            .trim()
+            .is_empty()
+    );
+    // Unchanged, a conversion changes nothing.
+    let same = folder.path().join("same.gguf");
+    chalot(&["convert", support::arg(&model), support::arg(&same)]).ok();
+    let text = |file| chalot(&["run", support::arg(file), "-n", "16", "--seed", "2"]).ok();
+    assert_eq!(text(&same), text(&model));
+}

@@ -69,12 +69,11 @@ struct Kernels {
 impl Kernels {
     fn of(kind: IsaKind) -> Self {
         let (integer_products, float_operations) = match kind {
-            IsaKind::Scalar => ("plain Rust", "plain Rust"),
-            IsaKind::Neon => ("sdot, 128 bits", "NEON fmla, 128 bits"),
             IsaKind::Avx2 => ("vpmaddubsw, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::AvxVnni => ("vpdpbusd, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::Avx512 => ("vpdpbusd, 512 bits", "AVX-512, 512 bits"),
-            _ => ("see the documentation", "see the documentation"),
+            // NEON has no kernels of its own yet.
+            _ => ("portable code", "portable code"),
         };
         Self { integer_products, float_operations }
     }

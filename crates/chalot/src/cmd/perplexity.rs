@@ -8,7 +8,7 @@ use chalot::{
 use serde::Serialize;
 
 use super::{open, print_json};
-use crate::{args, console::Unit, failure::Usage, settings::Settings, terminal_input::read_text};
+use crate::{args, console::Unit, failure::Usage, settings::Settings, terminal_input::read_bytes};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ struct Report {
 
 /// Scores a text.
 pub fn perplexity(args: args::Perplexity, settings: &Settings) -> anyhow::Result<()> {
-    let text = read_text(&args.file)?;
+    let text = read_bytes(&args.file)?;
     let model = open::open(args.model.as_ref(), &args.holding, settings)?;
     let mut tokens = model.tokenizer.encode(&text, Specials::AsText);
     let limit = args.tokens.or(args.chunks.map(|chunks| chunks.saturating_mul(args.ctx)));

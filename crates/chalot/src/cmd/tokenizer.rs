@@ -6,7 +6,7 @@ use chalot::tokenizer::{Specials, Tokenizer};
 use crate::{
     args::{self, Text, TokenizerAction, Vocab},
     failure::Usage,
-    terminal_input::{read_stdin, stdin_is_fed},
+    terminal_input::{read_stdin_bytes, stdin_is_fed},
 };
 
 /// Encodes, decodes or counts.
@@ -16,9 +16,10 @@ pub fn tokenizer(args: args::Tokenizer) -> anyhow::Result<()> {
         TokenizerAction::Encode { text, lines } => {
             let tokenizer = vocabulary(&text.vocab)?;
             let specials = specials(&text);
-            let text = given_text(text.text)?;
+            let text = given(text.text)?;
             if lines {
-                for line in text.split_terminator('\n') {
+                for line in text.split_inclusive(|&byte| byte == b'\n') {
+                    let line = line.strip_suffix(b"\n").unwrap_or(line);
                     write_ids(&mut out, &tokenizer.encode(line, specials))?;
                 }
             } else {
@@ -28,12 +29,13 @@ pub fn tokenizer(args: args::Tokenizer) -> anyhow::Result<()> {
         TokenizerAction::Count { text } => {
             let tokenizer = vocabulary(&text.vocab)?;
             let specials = specials(&text);
-            writeln!(out, "{}", tokenizer.count(given_text(text.text)?, specials))?;
+            writeln!(out, "{}", tokenizer.count(given(text.text)?, specials))?;
         }
         TokenizerAction::Decode { vocab, ids, lines } => {
             let tokenizer = vocabulary(&vocab)?;
             let from_stdin = ids.is_empty() || ids == ["-"];
-            let text = given_text((!from_stdin).then(|| ids.join(" ")))?;
+            let text = given((!from_stdin).then(|| ids.join(" ")))?;
+            let text = String::from_utf8_lossy(&text);
             if lines {
                 for line in text.split_terminator('\n') {
                     out.write_all(&tokenizer.decode(&parse_ids(line, &tokenizer)?))?;
@@ -58,14 +60,14 @@ fn specials(text: &Text) -> Specials {
     if text.special { Specials::Parse } else { Specials::AsText }
 }
 
-/// What stands on the command line, or stdin.
-fn given_text(text: Option<String>) -> anyhow::Result<String> {
+/// What stands on the command line, or stdin. Bytes: a vocabulary has tokens for those that are no UTF-8, too.
+fn given(text: Option<String>) -> anyhow::Result<Vec<u8>> {
     match text {
-        Some(text) if text != "-" => Ok(text),
+        Some(text) if text != "-" => Ok(text.into_bytes()),
         None if !stdin_is_fed() => {
             Err(Usage("nothing to work on: give it on the command line, or '-' to read stdin".into()).into())
         }
-        _ => read_stdin(),
+        _ => read_stdin_bytes(),
     }
 }
 

@@ -124,6 +124,13 @@ fn equals_the_reference() {
     }
 }
 
+/// More heads in a group than rows in a job.
+#[test]
+fn large_groups() {
+    check(&Case::new(params(130, 1, 4), KvType::F16, 70, 3, 2.0), 1e-5);
+    check(&Case::new(params(130, 1, 4), KvType::F32, 1030, 2, 2.0), 1e-5);
+}
+
 #[test]
 fn chunks_are_merged_in_order() {
     for (total, m) in [(1024, 1), (1025, 1), (1025, 3), (2100, 1), (3000, 20), (1100, 200)] {
@@ -157,6 +164,14 @@ fn extreme_scores() {
     check(&Case::new(params(2, 1, 20), KvType::F32, 1200, 2, 1e4), 2e-3);
     // All scores equal.
     check(&Case::new(params(2, 1, 20), KvType::F32, 150, 150, 0.0), 1e-5);
+    // Weights and values so small that their products underflow, to zeros of either sign.
+    for tiny in [1e-20, 1e-38, 1e-44] {
+        for (total, m) in [(150, 150), (1200, 9)] {
+            let mut case = Case::new(params(2, 1, 20), KvType::F32, total, m, 60.0);
+            case.v.iter_mut().for_each(|v| *v *= tiny);
+            check(&case, 1e-5);
+        }
+    }
     // Infinite scores give NaN on every ISA alike, and only to queries that see them.
     let mut case = Case::new(params(2, 2, 20), KvType::F32, 140, 140, 1.0);
     case.k[90 * 40 + 3] = f32::INFINITY;

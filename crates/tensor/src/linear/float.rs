@@ -53,10 +53,11 @@ impl<F: Float, const D: usize, const T: usize> Kernel for Direct<'_, F, D, T> {
         let f = p.floats();
         let x = x.as_chunks::<T>().0;
         let prefetch = prefetch_distance(product.w.tile_len() * D);
-        for first in tiles.clone().step_by(D) {
+        let end = tiles.end;
+        for first in tiles.step_by(D) {
             // Beyond the end the last tile is computed again, and dropped.
             let weights: [_; D] =
-                std::array::from_fn(|d| &F::tile(product.w, (first + d).min(tiles.end - 1))[..x.len()]);
+                std::array::from_fn(|d| &F::tile(product.w, (first + d).min(end - 1))[..x.len()]);
             let mut acc = [[f.splat(0.0); T]; D];
             for (k, x) in x.iter().enumerate() {
                 for d in 0..D {
@@ -74,7 +75,7 @@ impl<F: Float, const D: usize, const T: usize> Kernel for Direct<'_, F, D, T> {
                     f.store(acc[d][t], &mut outputs[t][d]);
                 }
             }
-            store_tiles(&product.y, (product.w.rows(), first, first_token), &outputs);
+            store_tiles(&product.y, (product.w.rows(), first..end, first_token), &outputs);
         }
     }
 }

@@ -227,6 +227,53 @@ fn activations_are_kept_and_renewed() {
     }
 }
 
+/// A task must not touch rows of another's, which may have been written already.
+#[test]
+fn tasks_write_their_own_rows_only() {
+    let mut random = Random(9);
+    let (rows, cols) = (7 * TILE_ROWS - 5, 130);
+    for isa in Isa::available() {
+        let Some(vectors) = Vectors::of(isa) else { continue };
+        let exec = Exec::new(isa, 1);
+        for (m, float) in [(1, false), (5, false), (9, false), (26, false), (1, true), (5, true), (9, true), (26, true)] {
+            let x = random.floats(m * cols);
+            let mut input = Activations::new();
+            input.set(m, cols).copy_from_slice(&x);
+            let format = if float { Format::F16 } else { Format::Trit2(ScaleBy::Group(64)) };
+            let w = random_matrix(&mut random, format, rows, cols);
+            let expected = reference(&w, &x);
+            for tiles in [0..1, 0..3, 1..2, 4..7, 4..5, 6..7, 3..3] {
+                if m > DIRECT_TOKENS && tiles.start % PANEL_TILES != 0 {
+                    continue; // no task begins there
+                }
+                let mut y = vec![f32::NAN; m * rows];
+                let out = SharedOut::new(&mut y);
+                let token_tiles = 0..token_tiles(m).len();
+                if float {
+                    let x = input.tiled(&exec);
+                    let product = FloatProduct::<f16> { w: &w, x, m, y: out, float: PhantomData };
+                    match m <= DIRECT_TOKENS {
+                        true => vectors.run(float::DirectTask { product, tiles: tiles.clone() }),
+                        false => vectors.run(float::PanelTask { product, tiles: tiles.clone(), token_tiles }),
+                    }
+                } else {
+                    let (scales, x, code) = (F32Scales::of(&w), input.quantized(&exec, &w), PhantomData::<Trit2>);
+                    let product = Integer { w: &w, scales, zero: 1, x, m, y: out };
+                    let tiles = tiles.clone();
+                    match m <= DIRECT_TOKENS {
+                        true => vectors.run(integer::DirectTask::<_, _, 4> { product, tiles, code }),
+                        false => vectors.run(integer::PanelTask::<_, _, 4> { product, tiles, token_tiles, code }),
+                    }
+                }
+                for (at, y) in y.iter().enumerate() {
+                    let expected = if tiles.contains(&(at % rows / TILE_ROWS)) { expected[at] } else { f32::NAN };
+                    assert!(y.to_bits() == expected.to_bits(), "{isa}, {m} tokens, tiles {tiles:?}, output {at}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn wrong_shapes_are_errors() {
     let exec = Exec::new(Isa::best(), 1);

@@ -58,7 +58,7 @@ impl Matrix {
             return Err(MatrixError::NotFinite { row, col, found, format });
         }
         let tensor_scale = match format.scale_by() {
-            Some(ScaleBy::Tensor) => quantize::absmean(data.chunks(cols).map(quantize::sum_abs), data.len()),
+            Some(ScaleBy::Tensor) => quantize::absmean(sums_of_rows(exec, cols, data), data.len()),
             _ => 0.0,
         };
         let group = format.group().unwrap_or(cols);
@@ -272,6 +272,21 @@ fn first(exec: &Exec, rows: usize, good: impl Fn(usize) -> bool + Sync) -> Optio
         }
     });
     Some(first.into_inner()).filter(|&row| row != usize::MAX)
+}
+
+/// The sum of magnitudes of each row.
+fn sums_of_rows(exec: &Exec, cols: usize, data: &[f32]) -> Vec<f64> {
+    let mut sums = vec![0.0; data.len() / cols];
+    let shared = SharedOut::new(&mut sums);
+    exec.pool.run(shared.len().div_ceil(TILE_ROWS), &|tile| {
+        let start = tile * TILE_ROWS;
+        // SAFETY: each tile of rows is one task.
+        let sums = unsafe { shared.part(start, TILE_ROWS.min(shared.len() - start)) };
+        for (sum, row) in sums.iter_mut().zip(data[start * cols..].chunks_exact(cols)) {
+            *sum = quantize::sum_abs(row);
+        }
+    });
+    sums
 }
 
 /// `[rows][cols]` to `[tile][col][16 rows]`, each element through `cast`.

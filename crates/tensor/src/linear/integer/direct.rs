@@ -90,6 +90,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kern
         let factors = x.factors.as_chunks::<T>().0;
         let qsums = x.sums.as_chunks::<T>().0;
         let f = p.floats();
+        let prefetch = prefetch_distance(product.w.tile_len() * D);
         let end = tiles.end;
         for first in tiles.step_by(D) {
             // Beyond the end the last tile is computed again, and dropped.
