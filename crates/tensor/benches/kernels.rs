@@ -22,8 +22,17 @@ const ROUNDS: usize = 4;
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let formats = [
-        "trit2/tensor", "trit5/tensor", "trit2/128", "trit5/128", "int8/row", "int8/32", "int4/32", "int4m/32", "f16",
-        "bf16", "f32",
+        "trit2/tensor",
+        "trit5/tensor",
+        "trit2/128",
+        "trit5/128",
+        "int8/row",
+        "int8/32",
+        "int4/32",
+        "int4m/32",
+        "f16",
+        "bf16",
+        "f32",
     ];
     let mut memory = AlignedVec::<u8>::zeroed(RESIDENT_BYTES);
     memory.fill(1);

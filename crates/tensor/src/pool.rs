@@ -170,7 +170,9 @@ impl Pool {
         let f: *const (dyn Fn(usize) + Sync + '_) = f;
         // SAFETY: only the lifetime changes; `close` makes sure that no worker uses it after `run` returns.
         let f = unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync + 'static)>(f)
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync + 'static)>(
+                f,
+            )
         };
         // SAFETY: this thread holds `busy`, the gate is closed and nobody is inside: no one else looks at `job`.
         unsafe { *shared.job.get() = Some(Job { f, tasks }) };

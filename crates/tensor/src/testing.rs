@@ -34,8 +34,23 @@ impl Random {
 /// Every format there is.
 pub(crate) fn formats() -> Vec<Format> {
     [
-        "f32", "f16", "bf16", "int8/row", "int8/32", "int4/32", "int4m/32", "trit2/tensor", "trit2/row", "trit2/64",
-        "trit2/128", "trit2/256", "trit5/tensor", "trit5/row", "trit5/64", "trit5/128", "trit5/256",
+        "f32",
+        "f16",
+        "bf16",
+        "int8/row",
+        "int8/32",
+        "int4/32",
+        "int4m/32",
+        "trit2/tensor",
+        "trit2/row",
+        "trit2/64",
+        "trit2/128",
+        "trit2/256",
+        "trit5/tensor",
+        "trit5/row",
+        "trit5/64",
+        "trit5/128",
+        "trit5/256",
     ]
     .iter()
     .map(|text| text.parse().unwrap())

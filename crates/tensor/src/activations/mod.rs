@@ -162,7 +162,11 @@ impl Segments {
             // A multiple of 20 is whole blocks in every coding (1, 2, 4 or 5 quads): one form serves them all.
             None => Self { k, by_token: true, cols: k, quads: k.div_ceil(4).next_multiple_of(20) },
             Some(cols) => {
-                let quads = if matches!(w.format(), Format::Trit5(_)) { (cols / 4).next_multiple_of(5) } else { cols / 4 };
+                let quads = if matches!(w.format(), Format::Trit5(_)) {
+                    (cols / 4).next_multiple_of(5)
+                } else {
+                    cols / 4
+                };
                 Self { k, by_token: false, cols, quads }
             }
         }

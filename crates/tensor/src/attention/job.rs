@@ -10,7 +10,7 @@ use super::{
     plan::{CHUNK, Call},
     softmax::{Scoring, softmax_row},
     state::{Bounds, RowScratch, Seen, Size, State, WideTile, Workspace},
-    tile::{Element, Product, ROWS, Start},
+    tile::{Element, Product, ROWS, Start, share},
 };
 use crate::{
     math::{
@@ -314,7 +314,7 @@ impl<E: Element> Tile<'_, '_, '_, E> {
                 k: 0..head_dim,
                 b: self.now.keys,
                 b_stride: TOKEN_VECTORS,
-                next: if first == 0 { self.next.keys } else { &[] },
+                next: share(self.next.keys, first..first + rows, self.job.rows()),
                 c: &mut self.rows.scores[first * TOKEN_VECTORS..],
                 c_stride: TOKEN_VECTORS,
                 cols: from / LANES..to.div_ceil(LANES),
@@ -396,7 +396,7 @@ impl<E: Element> Tile<'_, '_, '_, E> {
             k: keys,
             b: self.now.values,
             b_stride: vectors,
-            next: if first == 0 && !keep { self.next.values } else { &[] },
+            next: share(self.next.values, first..first + rows, self.job.rows()),
             c: &mut self.state.out[first * vectors..],
             c_stride: vectors,
             cols: 0..vectors,

@@ -45,6 +45,16 @@ pub(super) const ROWS: usize = 6;
 /// What one fetch brings.
 pub(super) type CacheLine = [u8; 64];
 
+/// The lines to fetch during the part `done` of a work of `all`: evenly, because memory takes only so many requests
+/// at a time.
+#[inline(always)]
+pub(super) fn share(lines: &[CacheLine], done: Range<usize>, all: usize) -> &[CacheLine] {
+    match lines.len() {
+        0 => lines,
+        n => &lines[n * done.start / all..n * done.end / all],
+    }
+}
+
 /// What a sum starts from.
 #[derive(Clone, Copy)]
 pub(super) enum Start<'a> {
@@ -126,8 +136,9 @@ impl<E: Element> Product<'_, E> {
         let a = std::array::from_fn(|r| &self.a[(row + r) * self.a_stride..][self.k.clone()]);
         // A sum of no terms may begin past the end.
         let b = self.b.get(self.k.start * self.b_stride + col..).unwrap_or_default();
-        // The first tile fetches for all.
-        let next = std::mem::take(&mut self.next);
+        let (all, before) =
+            (self.rows * self.cols.len(), row * self.cols.len() + R * (col - self.cols.start));
+        let next = share(self.next, before..before + R * C, all);
         let c = &mut self.c[row * self.c_stride + col..];
         let start = match self.start {
             Start::Zero => None,

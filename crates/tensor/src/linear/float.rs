@@ -135,7 +135,8 @@ impl<F: Float> Kernel for PanelTask<'_, F> {
                 for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
                     let (now, rest) = carry.split_at_mut(tokens.len());
                     carry = rest;
-                    let x = &product.x_tile(&tokens)[piece.start * tokens.len()..][..piece.len() * tokens.len()];
+                    let x =
+                        &product.x_tile(&tokens)[piece.start * tokens.len()..][..piece.len() * tokens.len()];
                     let tile = Tile { is_first: piece.start == 0, panel, x, carry: now };
                     match tokens.len() {
                         4 => p.call(Tokens::<R, 4>(tile)),

@@ -72,10 +72,16 @@ pub fn matmul(exec: &Exec, w: &Matrix, x: &mut Activations, y: &mut [f32]) -> Re
         Format::Bf16 => float::<bf16>((exec, vectors), w, x, y),
         Format::Trit2(_) => integer::<Trit2, _, 4>((exec, vectors), w, F32Scales::of(w), x, y),
         Format::Trit5(_) => integer::<Trit5, _, 5>((exec, vectors), w, F32Scales::of(w), x, y),
-        Format::Int8(ScaleBy::Group(_)) => integer::<Int8, _, 1>((exec, vectors), w, F16Scales::<false>::of(w), x, y),
+        Format::Int8(ScaleBy::Group(_)) => {
+            integer::<Int8, _, 1>((exec, vectors), w, F16Scales::<false>::of(w), x, y)
+        }
         Format::Int8(_) => integer::<Int8, _, 1>((exec, vectors), w, F32Scales::of(w), x, y),
-        Format::Int4 { mins: false } => integer::<Int4, _, 2>((exec, vectors), w, F16Scales::<false>::of(w), x, y),
-        Format::Int4 { mins: true } => integer::<Int4, _, 2>((exec, vectors), w, F16Scales::<true>::of(w), x, y),
+        Format::Int4 { mins: false } => {
+            integer::<Int4, _, 2>((exec, vectors), w, F16Scales::<false>::of(w), x, y)
+        }
+        Format::Int4 { mins: true } => {
+            integer::<Int4, _, 2>((exec, vectors), w, F16Scales::<true>::of(w), x, y)
+        }
     }
     Ok(())
 }
@@ -161,7 +167,13 @@ fn direct_tasks(exec: &Exec, w: &Matrix, m: usize, f: &(dyn Fn(Range<usize>) + S
 }
 
 /// Splits the tiles of rows and the token tiles, the latter in runs of at most `run`.
-fn panel_tasks(exec: &Exec, w: &Matrix, m: usize, run: usize, f: &(dyn Fn(Range<usize>, Range<usize>) + Sync)) {
+fn panel_tasks(
+    exec: &Exec,
+    w: &Matrix,
+    m: usize,
+    run: usize,
+    f: &(dyn Fn(Range<usize>, Range<usize>) + Sync),
+) {
     let (panels, token_tiles) = (w.tiles().div_ceil(PANEL_TILES), token_tiles(m).len());
     let runs = token_tiles.div_ceil(run);
     let row_tasks = (exec.pool.threads() * TASKS_PER_THREAD).div_ceil(runs).min(panels);

@@ -57,8 +57,11 @@ impl Token {
         let group = w.format().group();
         let cols = group.unwrap_or(x.len());
         let mut q = vec![0; x.len()];
-        let segments =
-            x.chunks(cols).zip(q.chunks_mut(cols)).map(|(x, q)| quantize_segment(group.is_none(), x, q)).collect();
+        let segments = x
+            .chunks(cols)
+            .zip(q.chunks_mut(cols))
+            .map(|(x, q)| quantize_segment(group.is_none(), x, q))
+            .collect();
         Token { q, segments }
     }
 }

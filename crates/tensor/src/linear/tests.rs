@@ -129,7 +129,8 @@ fn special_activations() {
     let mut random = Random(4);
     for format in formats() {
         let w = random_matrix(&mut random, format, 33, 200);
-        let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-42, f32::MAX, 1e-31, 1e-29, 1e-6];
+        let specials =
+            [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-42, f32::MAX, 1e-31, 1e-29, 1e-6];
         for special in specials {
             for m in [1, 2, 20] {
                 // Now and then, or nothing else.
@@ -142,7 +143,9 @@ fn special_activations() {
                         let found = product(exec, &w, &x);
                         for (found, expected) in found.iter().zip(&expected) {
                             // Which NaN it is depends on the instructions.
-                            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan());
+                            assert!(
+                                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan()
+                            );
                         }
                     }
                 }
@@ -180,11 +183,13 @@ fn the_reference_is_a_product() {
         let found = reference(&w, &x);
         for token in 0..m {
             for row in 0..rows {
-                let products = (0..cols).map(|k| f64::from(weights[row * cols + k]) * f64::from(x[token * cols + k]));
+                let products =
+                    (0..cols).map(|k| f64::from(weights[row * cols + k]) * f64::from(x[token * cols + k]));
                 let (sum, magnitude) = products.fold((0.0, 0.0), |(s, a), p| (s + p, a + p.abs()));
                 // Activations are rounded to 1 part in 254 of the greatest one, at worst each of them.
                 let weight_sum: f64 = (0..cols).map(|k| f64::from(weights[row * cols + k].abs())).sum();
-                let tolerance = if format.scale_by().is_some() { weight_sum / 254.0 } else { 0.0 } + 1e-6 * magnitude;
+                let tolerance =
+                    if format.scale_by().is_some() { weight_sum / 254.0 } else { 0.0 } + 1e-6 * magnitude;
                 let error = (f64::from(found[token * rows + row]) - sum).abs();
                 assert!(error <= tolerance, "{format}: {error} > {tolerance}");
             }
@@ -235,7 +240,9 @@ fn tasks_write_their_own_rows_only() {
     for isa in Isa::available() {
         let Some(vectors) = Vectors::of(isa) else { continue };
         let exec = Exec::new(isa, 1);
-        for (m, float) in [(1, false), (5, false), (9, false), (26, false), (1, true), (5, true), (9, true), (26, true)] {
+        for (m, float) in
+            [(1, false), (5, false), (9, false), (26, false), (1, true), (5, true), (9, true), (26, true)]
+        {
             let x = random.floats(m * cols);
             let mut input = Activations::new();
             input.set(m, cols).copy_from_slice(&x);
@@ -257,17 +264,24 @@ fn tasks_write_their_own_rows_only() {
                         false => vectors.run(float::PanelTask { product, tiles: tiles.clone(), token_tiles }),
                     }
                 } else {
-                    let (scales, x, code) = (F32Scales::of(&w), input.quantized(&exec, &w), PhantomData::<Trit2>);
+                    let (scales, x, code) =
+                        (F32Scales::of(&w), input.quantized(&exec, &w), PhantomData::<Trit2>);
                     let product = Integer { w: &w, scales, zero: 1, x, m, y: out };
                     let tiles = tiles.clone();
                     match m <= DIRECT_TOKENS {
                         true => vectors.run(integer::DirectTask::<_, _, 4> { product, tiles, code }),
-                        false => vectors.run(integer::PanelTask::<_, _, 4> { product, tiles, token_tiles, code }),
+                        false => {
+                            vectors.run(integer::PanelTask::<_, _, 4> { product, tiles, token_tiles, code })
+                        }
                     }
                 }
                 for (at, y) in y.iter().enumerate() {
-                    let expected = if tiles.contains(&(at % rows / TILE_ROWS)) { expected[at] } else { f32::NAN };
-                    assert!(y.to_bits() == expected.to_bits(), "{isa}, {m} tokens, tiles {tiles:?}, output {at}");
+                    let expected =
+                        if tiles.contains(&(at % rows / TILE_ROWS)) { expected[at] } else { f32::NAN };
+                    assert!(
+                        y.to_bits() == expected.to_bits(),
+                        "{isa}, {m} tokens, tiles {tiles:?}, output {at}"
+                    );
                 }
             }
         }

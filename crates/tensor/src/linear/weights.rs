@@ -114,7 +114,11 @@ pub(super) struct F16Scales<'a, const MINS: bool> {
 
 impl<'a, const MINS: bool> F16Scales<'a, MINS> {
     pub fn of(w: &'a Matrix) -> Self {
-        Self { scales: w.f16_scales().as_chunks().0, mins: w.f16_mins().as_chunks().0, segments: w.segments() }
+        Self {
+            scales: w.f16_scales().as_chunks().0,
+            mins: w.f16_mins().as_chunks().0,
+            segments: w.segments(),
+        }
     }
 }
 

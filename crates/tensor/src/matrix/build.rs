@@ -106,7 +106,12 @@ impl Matrix {
     ///
     /// # Errors
     /// When dimensions are zero or too large or the length of `data` is not `rows * cols`.
-    pub fn from_bf16_bits(exec: &Exec, rows: usize, cols: usize, data: &[u16]) -> Result<Matrix, MatrixError> {
+    pub fn from_bf16_bits(
+        exec: &Exec,
+        rows: usize,
+        cols: usize,
+        data: &[u16],
+    ) -> Result<Matrix, MatrixError> {
         let spec = MatrixSpec { format: Format::Bf16, rows, cols };
         let layout = Layout::of(&spec)?;
         check_len("weights", &[rows, cols], data.len())?;
@@ -195,7 +200,8 @@ impl Matrix {
         if let Some(mins) = mins {
             check_scales("minima", &spec, mins.len())?;
         }
-        if let Some(row) = first(exec, rows, |row| codes[row * cols..][..cols].iter().all(|&code| code < 16)) {
+        if let Some(row) = first(exec, rows, |row| codes[row * cols..][..cols].iter().all(|&code| code < 16))
+        {
             let codes = &codes[row * cols..][..cols];
             return Err(bad_code(row, codes.iter().map(|&code| i32::from(code)), 0, 15));
         }
@@ -350,7 +356,8 @@ fn pack_codes(
             }
         }
         // SAFETY: each tile is packed by one task.
-        let bytes = unsafe { shared.part(layout.weights.start + tile * layout.tile_bytes, layout.tile_bytes) };
+        let bytes =
+            unsafe { shared.part(layout.weights.start + tile * layout.tile_bytes, layout.tile_bytes) };
         for (index, bytes) in bytes.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
             let mut unpacked = NO_CODES;
             for lane in 0..TILE_ROWS {

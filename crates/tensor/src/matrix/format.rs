@@ -100,7 +100,9 @@ impl Format {
         let exists = match self {
             Format::F32 | Format::F16 | Format::Bf16 | Format::Int4 { .. } => true,
             Format::Int8(by) => matches!(by, ScaleBy::Row | ScaleBy::Group(Self::INT_GROUP)),
-            Format::Trit2(by) | Format::Trit5(by) => !matches!(by, ScaleBy::Group(g) if !matches!(g, 64 | 128 | 256)),
+            Format::Trit2(by) | Format::Trit5(by) => {
+                !matches!(by, ScaleBy::Group(g) if !matches!(g, 64 | 128 | 256))
+            }
         };
         match self {
             _ if exists => None,
@@ -160,7 +162,9 @@ impl FromStr for Packing {
         match text {
             "trit2" => Ok(Packing::Trit2),
             "trit5" => Ok(Packing::Trit5),
-            _ => Err(ParseFormatError { what: "packing", found: text.to_owned(), expected: "trit2 or trit5" }),
+            _ => {
+                Err(ParseFormatError { what: "packing", found: text.to_owned(), expected: "trit2 or trit5" })
+            }
         }
     }
 }
@@ -202,8 +206,18 @@ mod tests {
     #[test]
     fn text_round_trips() {
         for text in [
-            "f32", "f16", "bf16", "int8/row", "int8/32", "int4/32", "int4m/32", "trit2/tensor", "trit2/row",
-            "trit2/64", "trit5/128", "trit5/256",
+            "f32",
+            "f16",
+            "bf16",
+            "int8/row",
+            "int8/32",
+            "int4/32",
+            "int4m/32",
+            "trit2/tensor",
+            "trit2/row",
+            "trit2/64",
+            "trit5/128",
+            "trit5/256",
         ] {
             assert_eq!(text.parse::<Format>().unwrap().to_string(), text);
         }
@@ -212,8 +226,22 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         for text in [
-            "", "f64", "f32/row", "int8", "int8/tensor", "int8/64", "int4/row", "trit2", "trit2/", "trit2/32",
-            "trit2/+64", "trit2/064", "trit3/row", "trit2/row/row", "TRIT2/row", " f32",
+            "",
+            "f64",
+            "f32/row",
+            "int8",
+            "int8/tensor",
+            "int8/64",
+            "int4/row",
+            "trit2",
+            "trit2/",
+            "trit2/32",
+            "trit2/+64",
+            "trit2/064",
+            "trit3/row",
+            "trit2/row/row",
+            "TRIT2/row",
+            " f32",
         ] {
             let error = text.parse::<Format>().unwrap_err();
             assert!(error.to_string().starts_with(&format!("`{text}` is no weight format; expected f32")));

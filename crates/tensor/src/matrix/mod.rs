@@ -18,15 +18,15 @@ use bytes::Bytes;
 use chalot_simd::AlignedVec;
 use half::{bf16, f16};
 
-pub use self::{
-    error::MatrixError,
-    format::{Format, Packing, ParseFormatError, ScaleBy},
-    spec::{BLOCK, MatrixSpec, TILE_ROWS},
-};
 use self::spec::Layout;
 pub(crate) use self::{
     block::Coding,
     quantize::{absmean, sum_abs, ternary_code},
+};
+pub use self::{
+    error::MatrixError,
+    format::{Format, Packing, ParseFormatError, ScaleBy},
+    spec::{BLOCK, MatrixSpec, TILE_ROWS},
 };
 use crate::exec::ShapeError;
 
@@ -109,7 +109,12 @@ impl Matrix {
     pub fn row(&self, row: usize, out: &mut [f32]) -> Result<(), ShapeError> {
         if row >= self.rows() {
             let (expected, found) = (self.rows(), row);
-            return Err(ShapeError { op: "row", what: "row number, of a matrix whose rows", expected, found });
+            return Err(ShapeError {
+                op: "row",
+                what: "row number, of a matrix whose rows",
+                expected,
+                found,
+            });
         }
         ShapeError::check("row", "out", self.cols(), out.len())?;
         let (tile, lane) = (row / TILE_ROWS, row % TILE_ROWS);

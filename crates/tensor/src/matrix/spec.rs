@@ -188,8 +188,15 @@ impl Layout {
         let scales = part(weights.end, scale_bytes)?;
         let mins = part(scales.end, min_bytes)?;
         let image_len = mins.end.checked_next_multiple_of(BLOCK)?;
-        (image_len <= isize::MAX as usize)
-            .then_some(Layout { tiles, blocks, tile_bytes, weights, scales, mins, image_len })
+        (image_len <= isize::MAX as usize).then_some(Layout {
+            tiles,
+            blocks,
+            tile_bytes,
+            weights,
+            scales,
+            mins,
+            image_len,
+        })
     }
 }
 
@@ -244,7 +251,9 @@ mod tests {
         for text in ["trit2/tensor 2560x6912", "f32 1x1", "int4m/32 7x100"] {
             assert_eq!(spec(text).to_string(), text);
         }
-        for text in ["trit2/tensor", "f32 1x", "f32 x1", "f32 1x-1", "f32 +1x1", "f99 1x1", "f32  1x1", "f32 1x1x1"] {
+        for text in
+            ["trit2/tensor", "f32 1x", "f32 x1", "f32 1x-1", "f32 +1x1", "f99 1x1", "f32  1x1", "f32 1x1x1"]
+        {
             assert!(text.parse::<MatrixSpec>().is_err(), "{text}");
         }
     }

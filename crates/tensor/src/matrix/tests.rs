@@ -144,7 +144,8 @@ fn packing_is_the_same_for_any_number_of_threads() {
     let mut random = Random(7);
     let data: Vec<f32> = (0..333 * 257).map(|_| random.float()).collect();
     for format in ["trit2/tensor", "trit5/row", "trit2/64", "int8/row", "int4m/32", "bf16"] {
-        let make = |threads| Matrix::from_f32(&exec(threads), format.parse().unwrap(), 333, 257, &data).unwrap();
+        let make =
+            |threads| Matrix::from_f32(&exec(threads), format.parse().unwrap(), 333, 257, &data).unwrap();
         assert_eq!(make(1).image(), make(4).image());
     }
 }
@@ -153,7 +154,8 @@ fn packing_is_the_same_for_any_number_of_threads() {
 fn absmean_quantization_by_hand() {
     // Mean magnitudes: row 0: 1, row 1: 0.4; tensor: 0.7.
     let data = [0.5, -1.5, 1.0, -1.0, 0.6, -0.2, 0.2, 0.6];
-    let make = |format: &str| Matrix::from_f32(&exec(1), format.parse().unwrap(), 2, 4, &data).unwrap().to_f32();
+    let make =
+        |format: &str| Matrix::from_f32(&exec(1), format.parse().unwrap(), 2, 4, &data).unwrap().to_f32();
     assert_eq!(make("trit2/row"), [0.0, -1.0, 1.0, -1.0, 0.4, -0.0, 0.0, 0.4]);
     assert_eq!(make("trit5/tensor"), [0.7, -0.7, 0.7, -0.7, 0.7, -0.0, 0.0, 0.7]);
 }
@@ -192,7 +194,10 @@ fn wrong_arguments_are_named() {
         "int8/tensor does not exist; int8 has scales by `row` or `32`"
     );
     let floats = Matrix::from_f32(&exec, Format::F16, 1, 1, &[1.0]).unwrap();
-    assert_eq!(text(floats.repack(&exec, Packing::Trit2)), "only a ternary matrix can be repacked, this one is f16");
+    assert_eq!(
+        text(floats.repack(&exec, Packing::Trit2)),
+        "only a ternary matrix can be repacked, this one is f16"
+    );
     assert!(floats.row(1, &mut [0.0]).is_err());
     assert!(floats.row(0, &mut [0.0; 2]).is_err());
     assert!(matches!(

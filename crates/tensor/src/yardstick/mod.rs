@@ -14,10 +14,10 @@ use crate::{
 
 /// Bytes of a task of [`read_bandwidth`].
 const READ_TASK: usize = 256 * 1024;
-/// Independent sums: enough to hide the latency of a multiply-add, few enough for sixteen registers.
-const SUMS: usize = 12;
-/// Steps of a task of [`dot_peak`], each of [`SUMS`] multiply-adds.
-const STEPS: usize = 20_000;
+/// The quads of activations that [`dot_peak`] multiplies with as many vectors of weights as kernels do.
+const QUADS: usize = 6;
+/// Steps of a task of [`dot_peak`].
+const STEPS: usize = 5_000;
 
 /// Bytes per second that the threads of `exec` read together from `memory`, once through. The memory should be much
 /// larger than the caches and have been written before (untouched pages are all one page of zeros).
@@ -40,20 +40,19 @@ pub fn read_bandwidth(exec: &Exec, memory: &[u8]) -> f64 {
 }
 
 /// Multiply-adds of 8-bit integers per second that the threads of `exec` reach together in registers, measured for
-/// about `tasks` times 30 microseconds; `None` where there are no vector kernels.
+/// some 15 microseconds times `tasks`; `None` where there are no vector kernels.
 pub fn dot_peak(exec: &Exec, tasks: usize) -> Option<f64> {
     let vectors = Vectors::of(exec.isa)?;
-    let mut sums = vec![0; tasks];
-    let out = SharedOut::new(&mut sums);
+    let mut results = vec![(0, 0); tasks];
+    let out = SharedOut::new(&mut results);
     let start = Instant::now();
     exec.pool.run(tasks, &|task| {
-        // SAFETY: each task has its own sum.
-        let sum = unsafe { &mut out.part(task, 1)[0] };
-        vectors.run(Dots { seed: task as u8, sum });
+        // SAFETY: each task has its own result.
+        let result = unsafe { &mut out.part(task, 1)[0] };
+        vectors.run(Dots { seed: task as u8, result });
     });
     let seconds = start.elapsed().as_secs_f64();
-    black_box(sums);
-    Some((tasks * STEPS * SUMS * BLOCK) as f64 / seconds)
+    Some(black_box(results).iter().map(|&(_, products)| products).sum::<usize>() as f64 / seconds)
 }
 
 struct Read<'a> {
@@ -81,28 +80,34 @@ impl Kernel for Read<'_> {
 
 struct Dots<'a> {
     seed: u8,
-    sum: &'a mut i32,
+    /// A sum, and how many products were made.
+    result: &'a mut (i32, usize),
 }
 
 impl Kernel for Dots<'_> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
-        // Twelve different products, new in each step as far as the compiler knows: without a 32-bit dot product it
+        // All products differ, and are new in each step as far as the compiler knows: without a 32-bit dot product it
         // would share what is equal, and take what stays the same out of the loop.
-        let codes = [1, 2, 3].map(|i| [self.seed & i; BLOCK]);
-        let codes = [p.load(&codes[0]), p.load(&codes[1]), p.load(&codes[2])];
-        let mut dots = [p.begin::<Ternary>(p.splat(0)); SUMS];
-        for step in 0..STEPS {
-            let x = black_box([step as i8; 4]);
-            for i in 0..SUMS {
-                dots[i] = p.dot::<Ternary>(dots[i], codes[i % 3], [x[i / 3]; 4]);
+        let mut codes = [p.load(&[self.seed; BLOCK]); R];
+        for (r, codes) in codes.iter_mut().enumerate() {
+            *codes = p.load(&[self.seed & (1 << r); BLOCK]);
+        }
+        let mut dots = [[p.begin::<Ternary>(p.splat(0)); QUADS]; R];
+        let mut x = [[1; 4], [2; 4], [3; 4], [4; 4], [5; 4], [6; 4]];
+        for _ in 0..STEPS {
+            let x = black_box(&mut x);
+            for r in 0..R {
+                for quad in 0..QUADS {
+                    dots[r][quad] = p.dot::<Ternary>(dots[r][quad], codes[r], x[quad]);
+                }
             }
         }
         let mut sums = p.splat(0);
-        for dots in dots {
+        for dots in dots.into_iter().flatten() {
             sums = p.add(sums, p.finish::<Ternary>(dots, p.splat(0)));
         }
-        *self.sum = p.total(sums);
+        *self.result = (p.total(sums), STEPS * R * QUADS * BLOCK);
     }
 }
 

@@ -82,7 +82,9 @@ struct Direct<'a, C, S, const Q: usize, const D: usize, const T: usize> {
     code: PhantomData<C>,
 }
 
-impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kernel for Direct<'_, C, S, Q, D, T> {
+impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kernel
+    for Direct<'_, C, S, Q, D, T>
+{
     #[inline(always)]
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { product, tiles, x, first_token, .. } = self;
@@ -103,7 +105,13 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kern
                 let x = &quads[segment * x.segment_quads..][..x.segment_quads];
                 let x = &x.as_chunks::<Q>().0[..blocks];
                 let mut sums = [first_sums::<P, T>(p, product.zero, qsums); D];
-                add_blocks::<P, C, Q, D, T>(p, weights.map(|tile| &tile[block..][..blocks]), prefetch, x, &mut sums);
+                add_blocks::<P, C, Q, D, T>(
+                    p,
+                    weights.map(|tile| &tile[block..][..blocks]),
+                    prefetch,
+                    x,
+                    &mut sums,
+                );
                 scale_sums(p, &product.scales, (tiles, segment), (factors, qsums), &sums, &mut acc);
                 block += blocks;
             }

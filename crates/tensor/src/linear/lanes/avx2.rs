@@ -67,7 +67,9 @@ impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
     fn load(self, bytes: &[u8; BLOCK]) -> Pair {
         let halves = bytes.as_chunks::<32>().0;
         // SAFETY: the instructions exist (`self`); each load is one half of the bytes.
-        unsafe { [_mm256_loadu_si256(halves[0].as_ptr().cast()), _mm256_loadu_si256(halves[1].as_ptr().cast())] }
+        unsafe {
+            [_mm256_loadu_si256(halves[0].as_ptr().cast()), _mm256_loadu_si256(halves[1].as_ptr().cast())]
+        }
     }
     #[inline(always)]
     fn store(self, codes: Pair, bytes: &mut [u8; BLOCK]) {
@@ -207,7 +209,9 @@ impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
     fn load_sums(self, x: &[i32; TILE_ROWS]) -> Pair {
         let halves = x.as_chunks::<8>().0;
         // SAFETY: the instructions exist (`self`); each load is eight elements.
-        unsafe { [_mm256_loadu_si256(halves[0].as_ptr().cast()), _mm256_loadu_si256(halves[1].as_ptr().cast())] }
+        unsafe {
+            [_mm256_loadu_si256(halves[0].as_ptr().cast()), _mm256_loadu_si256(halves[1].as_ptr().cast())]
+        }
     }
     #[inline(always)]
     fn store_sums(self, sums: Pair, x: &mut [i32; TILE_ROWS]) {
