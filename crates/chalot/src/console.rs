@@ -1,15 +1,18 @@
 //! stderr as its reader wants it: notes, figures and bars, or silence; colours only where they are seen.
 use std::{
-    cell::RefCell,
     fmt,
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// What takes less than this needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A bar's time left is counted down this often, even where nothing happens.
+const TICK: Duration = Duration::from_millis(250);
 
 /// How to talk to the user.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +62,7 @@ impl Console {
     /// A bar that counts to an end not yet known; it appears when the work takes longer than a second.
     pub fn bar(self, what: &'static str, unit: Unit) -> Bar {
         let wanted = self.stderr_is_terminal && !self.quiet;
-        Bar {
-            what,
-            unit,
-            color: self.color,
-            started: Instant::now(),
-            state: RefCell::new(State::waiting(wanted)),
-        }
+        Bar { shown: wanted.then(|| Shown::later(style(unit, self.color), what)) }
     }
 }
 
@@ -78,63 +75,71 @@ pub enum Unit {
 
 /// A progress bar on stderr; gone when dropped.
 pub struct Bar {
-    what: &'static str,
-    unit: Unit,
-    color: bool,
-    started: Instant,
-    state: RefCell<State>,
-}
-
-enum State {
-    /// Not asked for: stderr is no terminal, or quiet.
-    Off,
-    /// Not yet worth showing.
-    Waiting,
-    Shown(ProgressBar),
-}
-
-impl State {
-    fn waiting(wanted: bool) -> Self {
-        if wanted { Self::Waiting } else { Self::Off }
-    }
+    shown: Option<Shown>,
 }
 
 impl Bar {
     /// `done` of `total`, with a few words behind the bar.
     pub fn set(&self, done: u64, total: u64, words: &str) {
-        let mut state = self.state.borrow_mut();
-        if matches!(*state, State::Waiting) && self.started.elapsed() >= PATIENCE && done < total {
-            *state = State::Shown(self.show());
-        }
-        if let State::Shown(bar) = &*state {
+        if let Some(Shown { bar, .. }) = &self.shown {
             bar.set_length(total);
             bar.set_position(done);
             bar.set_message(words.to_owned());
         }
     }
+}
 
-    fn show(&self) -> ProgressBar {
-        let counts = match self.unit {
-            Unit::Bytes => "{bytes}/{total_bytes} ({bytes_per_sec})",
-            Unit::Tokens => "{human_pos}/{human_len} tokens ({rate})",
-        };
-        let bar = if self.color { "{bar:30.cyan/dim}" } else { "{bar:30}" };
-        let style = ProgressStyle::with_template(&format!("{{prefix}} {bar} {counts}, {{eta}} left {{msg}}"))
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
-                // A bar that cannot be written is no reason to stop.
-                let _ = write!(out, "{:.0} tok/s", state.per_sec());
-            });
-        let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // The rate and the time left count from the start, not from when the bar was first shown.
-        progress.with_style(style).with_prefix(self.what).with_elapsed(self.started.elapsed())
+/// A bar and the thread that shows it when its time has come: the work may be silent for longer than that.
+struct Shown {
+    bar: ProgressBar,
+    /// Closed when the work is done.
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shown {
+    fn later(style: ProgressStyle, what: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let bar = bar.with_style(style).with_prefix(what);
+        let (end, ended) = mpsc::channel();
+        let later = bar.clone();
+        let thread = thread::spawn(move || {
+            if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                later.set_draw_target(ProgressDrawTarget::stderr());
+                later.enable_steady_tick(TICK);
+            }
+        });
+        Self { bar, end: Some(end), thread: Some(thread) }
     }
 }
 
-impl Drop for Bar {
+impl Drop for Shown {
     fn drop(&mut self) {
-        if let State::Shown(bar) = &*self.state.borrow() {
-            bar.finish_and_clear();
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic, and if it did there would be no bar: no loss.
+            let _ = thread.join();
         }
+        self.bar.finish_and_clear();
     }
+}
+
+fn style(unit: Unit, color: bool) -> ProgressStyle {
+    let counts = match unit {
+        Unit::Bytes => "{bytes}/{total_bytes} ({bytes_per_sec})",
+        Unit::Tokens => "{human_pos}/{human_len} tokens ({rate})",
+    };
+    let bar = if color { "{bar:30.cyan/dim}" } else { "{bar:30}" };
+    ProgressStyle::with_template(&format!("{{prefix}} {bar} {counts}{{left}} {{msg}}"))
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        // A bar that cannot be written is no reason to stop.
+        .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{:.0} tok/s", state.per_sec());
+        })
+        .with_key("left", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // Before the first step nobody knows.
+            if state.pos() > 0 {
+                let _ = write!(out, ", {:#} left", HumanDuration(state.eta()));
+            }
+        })
 }

@@ -99,10 +99,10 @@ impl Session {
         let mut completion =
             Completion { tokens: Vec::new(), stop: Stop::Interrupted, stats: GenerationStats::default() };
         let begin = Instant::now();
-        let reused = self.prefill(prompt, listener)?;
-        let (reused, ControlFlow::Continue(())) = reused else { return Ok(completion) };
+        let reused = self.sequence.common_prefix(prompt).min(prompt.len().saturating_sub(1));
+        let prefilled = self.prefill(prompt, reused, listener)?;
         let prefill_time = begin.elapsed();
-        let prefilled = self.sequence.len() - reused;
+        let Some(prefilled) = prefilled else { return Ok(completion) };
 
         let eog = if options.ignore_eos { &[] } else { self.tokenizer.eog_tokens() };
         let limits = GenerationOptions { stop: eog, max_tokens: options.max_tokens };
@@ -135,27 +135,28 @@ impl Session {
         Ok(completion)
     }
 
-    /// Computes the prompt but for its last step. Returns how many of its tokens were there before.
+    /// Computes the prompt after its first `reused` tokens, but for the last step: the generation needs the logits of
+    /// the last token. Returns how many tokens it computed, `None` when the listener broke off.
     fn prefill(
         &mut self,
         prompt: &[u32],
+        reused: usize,
         listener: &mut dyn FnMut(Step) -> ControlFlow<()>,
-    ) -> Result<(usize, ControlFlow<()>), Error> {
-        let reused = self.sequence.common_prefix(prompt).min(prompt.len().saturating_sub(1));
+    ) -> Result<Option<usize>, Error> {
         let new = &prompt[reused..];
-        // The last step is left to the generation: it needs the logits of the last token.
-        let head = &new[..new.len().saturating_sub(1) / PROMPT_STEP * PROMPT_STEP];
-        if !head.is_empty() {
-            self.sequence.truncate(reused);
+        let head = new.len().saturating_sub(1) / PROMPT_STEP * PROMPT_STEP;
+        self.sequence.truncate(reused);
+        if head > 0 && listener(Step::Prompt { done: 0, total: new.len() }).is_break() {
+            return Ok(None);
         }
-        for (index, step) in head.chunks(PROMPT_STEP).enumerate() {
+        for (index, step) in new[..head].chunks(PROMPT_STEP).enumerate() {
             self.engine.prefill(&mut self.sequence, step)?;
             let done = (index + 1) * PROMPT_STEP;
             if listener(Step::Prompt { done, total: new.len() }).is_break() {
-                return Ok((reused, ControlFlow::Break(())));
+                return Ok(None);
             }
         }
-        Ok((reused, ControlFlow::Continue(())))
+        Ok(Some(head))
     }
 
     fn check_room(&self, prompt: &[u32]) -> Result<(), Error> {
@@ -167,4 +168,82 @@ impl Session {
 
 fn tell(listener: &mut dyn FnMut(Step) -> ControlFlow<()>, text: &str) -> ControlFlow<()> {
     if text.is_empty() { ControlFlow::Continue(()) } else { listener(Step::Text(text)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OpenOptions;
+    use chalot_model::SamplingParams;
+    use chalot_tensor::exec::Exec;
+
+    fn model() -> TextModel {
+        TextModel::builtin(&Exec::new(chalot_simd::Isa::best(), 2), &OpenOptions::default()).unwrap()
+    }
+
+    fn greedy() -> Sampler {
+        Sampler::new(SamplingParams::greedy()).unwrap()
+    }
+
+    fn options(max_tokens: usize) -> CompletionOptions {
+        CompletionOptions { max_tokens: Some(max_tokens), ignore_eos: true, special: false }
+    }
+
+    /// Prompts of these lengths one after the other in one session equal each alone, and the counts of computed and
+    /// reused tokens are right: no matter what the sequence held before.
+    #[test]
+    fn a_session_that_was_used_gives_the_same_tokens_as_a_new_one() {
+        let model = model();
+        let mut used = model.session(SequenceOptions::default()).unwrap();
+        for (length, first) in [(300, 5), (20, 5), (400, 9), (400, 9), (1, 9), (257, 9), (257, 5)] {
+            let prompt: Vec<u32> = (0..length).map(|i| (first + 31 * i) % 2000).collect();
+            let expected_reuse = used.sequence().common_prefix(&prompt).min(prompt.len() - 1);
+            let mut new = model.session(SequenceOptions::default()).unwrap();
+            let run = |session: &mut Session| {
+                session
+                    .complete(&prompt, &mut greedy(), &options(8), &mut |_| ControlFlow::Continue(()))
+                    .unwrap()
+            };
+            let (again, alone) = (run(&mut used), run(&mut new));
+            assert_eq!(again.tokens, alone.tokens, "{length} tokens from {first}");
+            assert_eq!((alone.stats.prompt_tokens, alone.stats.reused_tokens), (prompt.len(), 0));
+            assert_eq!(again.stats.reused_tokens, expected_reuse);
+            assert_eq!(again.stats.prompt_tokens + expected_reuse, prompt.len());
+            assert_eq!((again.stop, again.stats.generated_tokens), (Stop::Length, 8));
+        }
+    }
+
+    #[test]
+    fn a_listener_may_break_off_at_any_step() {
+        let model = model();
+        let prompt: Vec<u32> = (0..300).collect();
+        let mut steps = 0;
+        for allowed in 0..5 {
+            let mut session = model.session(SequenceOptions::default()).unwrap();
+            steps = 0;
+            let listener = &mut |_: Step| {
+                steps += 1;
+                if steps > allowed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let completion = session.complete(&prompt, &mut greedy(), &options(50), listener).unwrap();
+            assert_eq!(completion.stop, Stop::Interrupted, "after {allowed} steps");
+            assert!(completion.tokens.len() < 50);
+        }
+        assert!(steps >= 5, "the last one got as far as text");
+    }
+
+    #[test]
+    fn prompts_that_are_empty_or_too_long_are_errors() {
+        let model = model();
+        let mut session = model.session(SequenceOptions { context: Some(8), kv: None }).unwrap();
+        let mut complete = |prompt: &[u32]| {
+            session.complete(prompt, &mut greedy(), &options(4), &mut |_| ControlFlow::Continue(()))
+        };
+        assert!(matches!(complete(&[]), Err(Error::Engine(_))));
+        let error = complete(&[1; 10]).unwrap_err();
+        assert!(matches!(error, Error::PromptTooLong { tokens: 10, context: 8, .. }), "{error}");
+        // A prompt that fills the context still has a next token.
+        let full = complete(&[1; 8]).unwrap();
+        assert_eq!((full.tokens.len(), full.stop), (1, Stop::Context));
+    }
 }

@@ -107,8 +107,12 @@ fn chat_goes_on_from_the_words_of_each_line() {
 #[test]
 fn a_chat_longer_than_the_context_goes_on() {
     let lines = "And then they went to the sea and the wood\n".repeat(8);
-    let ran = chalot_with(lines, &["chat", "-n", "16", "--ctx", "64", "--temp", "0"]);
+    let ran = chalot_with(lines, &["chat", "-n", "16", "--ctx", "64", "--temp", "0", "--stats"]);
     assert!(ran.stderr.contains("the context is full"), "{}", ran.stderr);
+    for figures in ran.stderr.lines().filter(|line| line.starts_with("prompt: ")) {
+        let computed: usize = figures["prompt: ".len()..].split(' ').next().unwrap().parse().unwrap();
+        assert!(computed <= 64, "more than the context holds: {figures}");
+    }
     assert!(ran.ok().lines().count() >= 8);
 }
 

@@ -11,6 +11,9 @@ use crate::engine::{Engine, EngineError};
 use crate::sampler::argmax;
 use crate::sequence::{Sequence, SequenceOptions};
 
+/// Is told after every chunk: tokens done, tokens in all, the score so far.
+pub type PerplexityProgress<'a> = dyn Fn(usize, usize, &Perplexity) + 'a;
+
 /// How a text is scored.
 #[derive(Clone, Copy, Default)]
 pub struct PerplexityOptions<'a> {
@@ -20,8 +23,8 @@ pub struct PerplexityOptions<'a> {
     pub bos: Option<u32>,
     /// Bytes of text that a token stands for; needed for [`Perplexity::bits_per_byte`].
     pub bytes_of: Option<&'a dyn Fn(u32) -> usize>,
-    /// Told after every chunk: tokens done, tokens in all, the score so far.
-    pub progress: Option<&'a dyn Fn(usize, usize, &Perplexity)>,
+    /// Told how far it is.
+    pub progress: Option<&'a PerplexityProgress<'a>>,
     /// How the cache is kept; its `context` is ignored.
     pub sequence: SequenceOptions,
 }

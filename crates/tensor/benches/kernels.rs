@@ -78,7 +78,7 @@ fn bench(name: &str, exec: &Exec, format: &str, memory: &[u8]) {
     let quantize = 1.0 / (1.0 / fast(renewed) - 1.0 / fast(prefill.clone())) * (SHAPE.1 * 512) as f64;
     let (prefill, peak) = (fast(prefill) * (PREFILL_ROWS * SHAPE.1 * 512) as f64, fast(peak));
     println!(
-        "{name:22} m=1 {:6.2} GB/s ({:3.0}% of {:5.1})  m=5 {:4.2}x  m=512 {:6.1} GMAC/s ({:3.0}% of {:5.1})  quantize {:4.2} G/s",
+        "{name:22} m=1 {:6.2} GB/s ({:3.0}% of {:5.1})  m=5 {:4.2}x  m=512 {:6.1} GMAC/s ({:3.0}% of {:5.1})  input {:4.2} G/s",
         decode / 1e9,
         100.0 * decode / read,
         read / 1e9,

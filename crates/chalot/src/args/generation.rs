@@ -69,7 +69,7 @@ pub struct Chat {
     /// What the model shall know or be, told before the first turn
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// Tokens of one answer at most [default: until the model ends it; 128 without a chat template]
+    /// Tokens of one answer at most [default: 512, or 128 without a chat template]
     #[arg(short = 'n', long = "tokens", value_name = "N", value_parser = values::count)]
     pub tokens: Option<usize>,
     /// Figures after each answer

@@ -142,7 +142,7 @@ impl<E: Element> Product<'_, E> {
         let c = &mut self.c[row * self.c_stride + col..];
         let start = match self.start {
             Start::Zero => None,
-            Start::Scaled(factor) => factor[row..].first_chunk::<R>(),
+            Start::Scaled(factor) => factor[row..][..R].first_chunk::<R>(),
         };
         l.call(Tile::<E, R, C> { a, b, b_stride: self.b_stride, next, c, c_stride: self.c_stride, start });
         C

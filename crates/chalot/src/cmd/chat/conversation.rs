@@ -11,6 +11,8 @@ use chalot::{
 
 use crate::{cmd::run::complete, console::Console};
 
+/// A long answer. Small models sometimes find no end by themselves.
+const ANSWER_TOKENS: usize = 512;
 /// Without a chat template nothing tells a model to stop; a paragraph is what fits between two turns.
 const PLAIN_TOKENS: usize = 128;
 /// Of the context, this share at most is kept free for the answer, and never more than this many tokens.
@@ -35,7 +37,7 @@ pub struct Answer {
     pub completion: Completion,
     /// Messages (with a template) or tokens (without) that were forgotten to make room.
     pub dropped: usize,
-    has_template: bool,
+    pub has_template: bool,
 }
 
 impl Answer {
@@ -90,7 +92,8 @@ impl<'m> Conversation<'m> {
         let mut messages = self.messages.clone();
         messages.push(Message::new("user", text));
         let (prompt, dropped) = self.fit(&mut messages)?;
-        let options = CompletionOptions { max_tokens: self.max_tokens, ..CompletionOptions::default() };
+        let max_tokens = Some(self.max_tokens.unwrap_or(ANSWER_TOKENS));
+        let options = CompletionOptions { max_tokens, ..CompletionOptions::default() };
         let mut words = String::new();
         let completion =
             complete(&mut self.session, &prompt, &mut self.sampler, &options, console, &mut |piece| {

@@ -94,8 +94,13 @@ fn turn(conversation: &mut Conversation, text: &str, stats: bool, console: Conso
     if answer.dropped > 0 {
         console.note(&format!("the context is full: the oldest {} are forgotten", answer.dropped_what()));
     }
-    if answer.completion.stop == Stop::Context {
-        console.note("the context is full: the answer is cut off; /reset starts anew");
+    match answer.completion.stop {
+        Stop::Context => console.note("the context is full: the answer is cut off; /reset starts anew"),
+        Stop::Length if answer.has_template => {
+            let tokens = answer.completion.tokens.len();
+            console.note(&format!("the answer is cut off after {tokens} tokens; -n N allows more"));
+        }
+        _ => {}
     }
     if stats {
         console.note(&figures(&answer.completion.stats));

@@ -13,68 +13,56 @@ use crate::{
     matrix::{BLOCK, TILE_ROWS},
 };
 
-/// Independent sums of one output where there are few tokens, so that a multiply-add need not wait for the last.
-const fn chains(tokens: usize) -> usize {
+/// Sums of one output that are added up side by side, so that a multiply-add need not wait for the last: where there
+/// are few tokens, and as many as there are registers for (`D` as in [`Kernel::run`]).
+const fn chains(tokens: usize, d: usize) -> usize {
     match tokens {
-        1 => 4,
-        2 => 2,
-        _ => 1,
+        1 => MAX_CHAINS,
+        2 | 3 => 2 * d,
+        _ => d,
     }
 }
-const MAX_CHAINS: usize = chains(1);
+const MAX_CHAINS: usize = 4;
 
-/// Adds to `sums` the products of D rows of packed blocks with the tokens' quads.
+/// Adds to `sums` the products of packed blocks with the tokens' quads.
 #[inline(always)]
 fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const T: usize>(
     p: P,
-    blocks: [&[[u8; BLOCK]]; D],
+    blocks: &[[u8; BLOCK]],
     prefetch: usize,
     x: &[[[Quad; T]; Q]],
-    sums: &mut [[P::Sums; T]; D],
+    sums: &mut [P::Sums; T],
 ) {
     // Blocks whose steps may be added up.
     let step = p.steps::<C::Range>() / Q;
-    let mut start = 0;
-    while start < x.len() {
-        let x = &x[start..x.len().min(start.saturating_add(step))];
-        let blocks = blocks.map(|blocks| &blocks[start..][..x.len()]);
-        start += x.len();
-        let mut dots = [[[p.begin::<C::Range>(p.splat(0)); T]; D]; MAX_CHAINS];
-        for d in 0..D {
-            for t in 0..T {
-                dots[0][d][t] = p.begin::<C::Range>(sums[d][t]);
-            }
+    for (blocks, x) in blocks.chunks(step).zip(x.chunks(step)) {
+        let mut dots = [[p.begin::<C::Range>(p.splat(0)); T]; MAX_CHAINS];
+        for t in 0..T {
+            dots[0][t] = p.begin::<C::Range>(sums[t]);
         }
-        for (i, x) in x.iter().enumerate() {
-            for d in 0..D {
-                let block = &blocks[d][i];
-                p.prefetch(block.as_ptr().wrapping_add(prefetch));
-                let codes = C::unpack(p, p.load(block));
-                for quad in 0..Q {
-                    let chain = quad % chains(T);
-                    for t in 0..T {
-                        dots[chain][d][t] = p.dot::<C::Range>(dots[chain][d][t], codes[quad], x[quad][t]);
-                    }
-                }
-            }
-        }
-        for d in 0..D {
-            for t in 0..T {
-                sums[d][t] = p.finish::<C::Range>(dots[0][d][t], sums[d][t]);
-            }
-        }
-        for dots in &dots[1..chains(T)] {
-            for d in 0..D {
+        for (block, x) in blocks.iter().zip(x) {
+            p.prefetch(block.as_ptr().wrapping_add(prefetch));
+            let codes = C::unpack(p, p.load(block));
+            for quad in 0..Q {
+                let chain = quad % chains(T, D);
                 for t in 0..T {
-                    sums[d][t] = p.add(sums[d][t], p.finish::<C::Range>(dots[d][t], p.splat(0)));
+                    dots[chain][t] = p.dot::<C::Range>(dots[chain][t], codes[quad], x[quad][t]);
                 }
+            }
+        }
+        for t in 0..T {
+            sums[t] = p.finish::<C::Range>(dots[0][t], sums[t]);
+        }
+        for dots in &dots[1..chains(T, D)] {
+            for t in 0..T {
+                sums[t] = p.add(sums[t], p.finish::<C::Range>(dots[t], p.splat(0)));
             }
         }
     }
 }
 
-/// Tiles of rows against one token tile, D at a time, straight from the packed blocks.
-struct Direct<'a, C, S, const Q: usize, const D: usize, const T: usize> {
+/// Tiles of rows against one token tile, straight from the packed blocks.
+struct Direct<'a, C, S, const Q: usize, const T: usize> {
     product: Integer<'a, S>,
     tiles: Range<usize>,
     x: QuantizedTile<'a>,
@@ -82,46 +70,29 @@ struct Direct<'a, C, S, const Q: usize, const D: usize, const T: usize> {
     code: PhantomData<C>,
 }
 
-impl<C: Code<Q>, S: Scales, const Q: usize, const D: usize, const T: usize> Kernel
-    for Direct<'_, C, S, Q, D, T>
-{
+impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_, C, S, Q, T> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { product, tiles, x, first_token, .. } = self;
         let quads = x.quads.as_chunks::<T>().0;
         let factors = x.factors.as_chunks::<T>().0;
         let qsums = x.sums.as_chunks::<T>().0;
         let f = p.floats();
-        let prefetch = prefetch_distance(product.w.tile_len() * D);
-        let end = tiles.end;
-        for first in tiles.step_by(D) {
-            // Beyond the end the last tile is computed again, and dropped.
-            let tiles: [usize; D] = std::array::from_fn(|d| (first + d).min(end - 1));
-            let weights = tiles.map(|tile| product.w.tile_blocks(tile));
-            let mut acc = [[f.splat(0.0); T]; D];
-            let mut block = 0;
-            for (segment, (factors, qsums)) in factors.iter().zip(qsums).enumerate() {
-                let blocks = product.w.segment_blocks().min(weights[0].len() - block);
-                let x = &quads[segment * x.segment_quads..][..x.segment_quads];
-                let x = &x.as_chunks::<Q>().0[..blocks];
-                let mut sums = [first_sums::<P, T>(p, product.zero, qsums); D];
-                add_blocks::<P, C, Q, D, T>(
-                    p,
-                    weights.map(|tile| &tile[block..][..blocks]),
-                    prefetch,
-                    x,
-                    &mut sums,
-                );
-                scale_sums(p, &product.scales, (tiles, segment), (factors, qsums), &sums, &mut acc);
-                block += blocks;
+        let prefetch = prefetch_distance(product.w.tile_len());
+        for tile in tiles {
+            let mut acc = [[f.splat(0.0); T]];
+            let segments = product.w.tile_blocks(tile).chunks(product.w.segment_blocks());
+            let tokens = quads.chunks(x.segment_quads).zip(factors.iter().zip(qsums));
+            for (segment, (blocks, (quads, (factors, qsums)))) in segments.zip(tokens).enumerate() {
+                let mut sums = [first_sums::<P, T>(p, product.zero, qsums)];
+                add_blocks::<P, C, Q, D, T>(p, blocks, prefetch, quads.as_chunks().0, &mut sums[0]);
+                scale_sums(p, &product.scales, ([tile], segment), (factors, qsums), &sums, &mut acc);
             }
-            let mut outputs = [[[0.0; TILE_ROWS]; D]; T];
-            for d in 0..D {
-                for t in 0..T {
-                    f.store(acc[d][t], &mut outputs[t][d]);
-                }
+            let mut outputs = [[[0.0; TILE_ROWS]; 1]; T];
+            for t in 0..T {
+                f.store(acc[0][t], &mut outputs[t][0]);
             }
-            store_tiles(&product.y, (product.w.rows(), first..end, first_token), &outputs);
+            store_tiles(&product.y, (product.w.rows(), tile..tile + 1, first_token), &outputs);
         }
     }
 }
@@ -137,19 +108,19 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for DirectTask<'_, C, S, Q> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { product, tiles, code } = self;
-        // A few tiles of rows at a time, so that the second token tile finds their weights in the cache.
-        let step = if product.m <= MAX_TOKENS { tiles.len().max(1) } else { D };
+        // One tile of rows at a time, so that the second token tile finds its weights in the cache.
+        let step = if product.m <= MAX_TOKENS { tiles.len().max(1) } else { 1 };
         for first in tiles.clone().step_by(step) {
             let tiles = first..tiles.end.min(first + step);
             for tokens in token_tiles(product.m) {
                 let (x, first_token, tiles) = (product.x.tile(&tokens), tokens.start, tiles.clone());
                 match tokens.len() {
-                    1 => p.call(Direct::<C, _, Q, 1, 1> { product, tiles, x, first_token, code }),
-                    2 => p.call(Direct::<C, _, Q, D, 2> { product, tiles, x, first_token, code }),
-                    3 => p.call(Direct::<C, _, Q, D, 3> { product, tiles, x, first_token, code }),
-                    4 => p.call(Direct::<C, _, Q, D, 4> { product, tiles, x, first_token, code }),
-                    5 => p.call(Direct::<C, _, Q, D, 5> { product, tiles, x, first_token, code }),
-                    _ => p.call(Direct::<C, _, Q, D, MAX_TOKENS> { product, tiles, x, first_token, code }),
+                    1 => p.call(Direct::<C, _, Q, 1> { product, tiles, x, first_token, code }),
+                    2 => p.call(Direct::<C, _, Q, 2> { product, tiles, x, first_token, code }),
+                    3 => p.call(Direct::<C, _, Q, 3> { product, tiles, x, first_token, code }),
+                    4 => p.call(Direct::<C, _, Q, 4> { product, tiles, x, first_token, code }),
+                    5 => p.call(Direct::<C, _, Q, 5> { product, tiles, x, first_token, code }),
+                    _ => p.call(Direct::<C, _, Q, MAX_TOKENS> { product, tiles, x, first_token, code }),
                 }
             }
         }
