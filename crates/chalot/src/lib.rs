@@ -53,6 +53,24 @@
 //! # }
 //! ```
 //!
+//! So does attention in tiles, which never stores the matrix of scores:
+//!
+//! ```
+//! use chalot::{flash_attention_forward, flash_attention_forward_capped};
+//! use chalot::{simd::Isa, tensor::{Exec, attention::AttentionShape}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let exec = Exec::new(Isa::best(), 2);
+//! let shape = AttentionShape::causal(2, 1, 3, 2); // two query heads share one key-value head; three tokens
+//! let q = [1.0; 2 * 3 * 2];
+//! let (k, v) = ([0.5, -0.5, 0.5, -0.5, 0.5, -0.5], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+//! let out = flash_attention_forward(&exec, &q, &k, &v, &shape)?;
+//! assert_eq!(out[..4], [1.0, 2.0, 2.0, 3.0]); // equal scores: the mean of the values so far
+//! assert_eq!(flash_attention_forward_capped(&exec, &q, &k, &v, &shape, 50.0)?, out);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The layers below are re-exported as modules: [`model`] (the decoder), [`tokenizer`], [`formats`] (GGUF, safetensors),
 //! [`tensor`] (the arithmetic) and [`simd`] (what the CPU can do).
 mod builtin;
@@ -69,6 +87,7 @@ pub use chalot_simd as simd;
 pub use chalot_tensor as tensor;
 pub use chalot_tokenizer as tokenizer;
 
+pub use chalot_tensor::attention::{flash_attention_forward, flash_attention_forward_capped};
 pub use chalot_tensor::ternary::{
     matmul_f32, matmul_ternary, pack_ternary, quantize_f32_to_ternary, unpack_ternary,
 };

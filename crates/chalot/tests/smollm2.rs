@@ -22,8 +22,7 @@ fn a_short_chat_is_sensible() {
     let Some(model) = model() else { return };
     let ran = chalot_with(
         "What is the capital of France?\nAnd of Italy?\n",
-        // With float weights: of a model this small, four bits leave too little to test what it says.
-        &["chat", arg(&model), "--weights", "f32", "--temp", "0", "-n", "24", "--stats"],
+        &["chat", arg(&model), "--temp", "0", "-n", "24", "--stats"],
     );
     assert!(ran.stderr.contains("its own chat template"), "{}", ran.stderr);
     assert!(ran.stderr.contains("more were there"), "the cache is kept over turns: {}", ran.stderr);

@@ -11,7 +11,7 @@ use crate::weights::Model;
 pub struct SequenceOptions {
     /// The most tokens it may hold. `None`: as many as the model was made for.
     pub context: Option<usize>,
-    /// What keys and values are stored as. `None`: f32 where the model's matrices are f32, otherwise f16.
+    /// What keys and values are stored as. `None`: f32 in small models and where the matrices are f32, otherwise f16.
     pub kv: Option<KvType>,
 }
 
@@ -105,9 +105,21 @@ impl Sequence {
     }
 }
 
-/// Where the weights are exact, so is the cache; elsewhere half the memory traffic is worth its rounding (2⁻¹¹), which is
-/// far below that of the weights.
+/// Up to this many bytes of keys and values a token, the default cache stays in f32 (SmolLM2-135M: 45 KiB; BitNet 2B-4T:
+/// 150 KiB).
+const SMALL_CACHE: usize = 64 << 10;
+
+/// Where the weights are exact, so is the cache. A small model's is exact too: it is cheap, and small models often
+/// choose between near-equals, where even the rounding of f16 (2⁻¹¹) can turn an answer. In larger ones half the
+/// memory traffic is worth that rounding.
 fn natural_kv(model: &Model) -> KvType {
     let exact = |matrix: &chalot_tensor::matrix::Matrix| matrix.format() == Format::F32;
-    if model.layers.iter().all(|layer| exact(&layer.attention.k.weight)) { KvType::F32 } else { KvType::F16 }
+    let config = &model.config;
+    let token = config.num_layers() * 2 * config.num_kv_heads * config.head_dim * size_of::<f32>();
+    let small = token <= SMALL_CACHE;
+    if small || model.layers.iter().all(|layer| exact(&layer.attention.k.weight)) {
+        KvType::F32
+    } else {
+        KvType::F16
+    }
 }

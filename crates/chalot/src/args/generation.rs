@@ -115,7 +115,8 @@ pub struct Sampling {
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Model")]
 pub struct Holding {
-    /// Keys and values of past tokens [default: f32 with f32 weights, otherwise f16]
+    /// Keys and values of past tokens [default: f32 in small models and with f32 weights,
+    /// otherwise f16]
     #[arg(long, value_name = "TYPE")]
     pub kv: Option<KvChoice>,
     /// Weights as in the file, each kind in its own kernel, or all as f32 (exact, larger, slower)
