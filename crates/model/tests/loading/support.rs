@@ -135,7 +135,7 @@ impl GgufFile {
 /// A model of two layers, 4 heads of 8 on 2 KV heads, hidden 32, ffn 48, vocabulary 40.
 pub fn tiny_gguf(arch: &str) -> GgufFile {
     let key = |key: &str| format!("{arch}.{key}");
-    let mut file = GgufFile::new(arch)
+    let file = GgufFile::new(arch)
         .set("general.name", "tiny")
         .set(&key("block_count"), 2u32)
         .set(&key("context_length"), 128u32)
@@ -147,17 +147,22 @@ pub fn tiny_gguf(arch: &str) -> GgufFile {
         .set(&key("rope.freq_base"), 500_000.0f32)
         .floats("token_embd.weight", &[40, 32])
         .floats("output_norm.weight", &[32]);
+    dense_layers(file, 32)
+}
+
+/// The tensors of two dense layers of a hidden size, with half as many keys and values and 48 inner rows.
+pub fn dense_layers(mut file: GgufFile, hidden: usize) -> GgufFile {
     for layer in 0..2 {
         for (name, shape) in [
-            ("attn_norm", &[32][..]),
-            ("attn_q", &[32, 32]),
-            ("attn_k", &[16, 32]),
-            ("attn_v", &[16, 32]),
-            ("attn_output", &[32, 32]),
-            ("ffn_norm", &[32]),
-            ("ffn_gate", &[48, 32]),
-            ("ffn_up", &[48, 32]),
-            ("ffn_down", &[32, 48]),
+            ("attn_norm", &[hidden][..]),
+            ("attn_q", &[hidden, hidden]),
+            ("attn_k", &[hidden / 2, hidden]),
+            ("attn_v", &[hidden / 2, hidden]),
+            ("attn_output", &[hidden, hidden]),
+            ("ffn_norm", &[hidden]),
+            ("ffn_gate", &[48, hidden]),
+            ("ffn_up", &[48, hidden]),
+            ("ffn_down", &[hidden, 48]),
         ] {
             file = file.floats(&format!("blk.{layer}.{name}.weight"), shape);
         }

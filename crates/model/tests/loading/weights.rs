@@ -4,7 +4,7 @@ use chalot_formats::codec::{Decoded, TensorView};
 use chalot_model::{LoadOptions, Model, Source, WeightsAs};
 use chalot_tensor::matrix::{Format, Matrix, Packing, ScaleBy};
 
-use crate::support::{GgufFile, Random, exec, tiny_gguf};
+use crate::support::{GgufFile, Random, dense_layers, exec, tiny_gguf};
 
 /// Random blocks of a type: any bytes, with scales that are small f16 numbers where the type has them.
 fn blocks(ty: TensorType, elements: usize, seed: u64) -> Vec<u8> {
@@ -55,24 +55,8 @@ fn model_with_embedding(ty: TensorType, rows: usize, bytes: &[u8]) -> GgufFile {
 
 /// As `tiny_gguf`, with a hidden size of 256.
 fn tiny_wide() -> GgufFile {
-    let mut file =
-        tiny_gguf("llama").set("llama.embedding_length", 256u32).floats("output_norm.weight", &[256]);
-    for layer in 0..2 {
-        for (name, shape) in [
-            ("attn_norm", &[256][..]),
-            ("attn_q", &[256, 256]),
-            ("attn_k", &[128, 256]),
-            ("attn_v", &[128, 256]),
-            ("attn_output", &[256, 256]),
-            ("ffn_norm", &[256]),
-            ("ffn_gate", &[48, 256]),
-            ("ffn_up", &[48, 256]),
-            ("ffn_down", &[256, 48]),
-        ] {
-            file = file.floats(&format!("blk.{layer}.{name}.weight"), shape);
-        }
-    }
-    file
+    let file = tiny_gguf("llama").set("llama.embedding_length", 256u32).floats("output_norm.weight", &[256]);
+    dense_layers(file, 256)
 }
 
 fn load(file: &GgufFile, weights: WeightsAs) -> Model {

@@ -205,21 +205,8 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        for text in [
-            "f32",
-            "f16",
-            "bf16",
-            "int8/row",
-            "int8/32",
-            "int4/32",
-            "int4m/32",
-            "trit2/tensor",
-            "trit2/row",
-            "trit2/64",
-            "trit5/128",
-            "trit5/256",
-        ] {
-            assert_eq!(text.parse::<Format>().unwrap().to_string(), text);
+        for format in crate::testing::formats() {
+            assert_eq!(format.to_string().parse::<Format>(), Ok(format));
         }
     }
 
