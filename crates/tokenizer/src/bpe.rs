@@ -6,6 +6,7 @@ use std::collections::{BinaryHeap, HashMap};
 use crate::cache::{Key, MAX_IDS, Of};
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
+use crate::pretokenize::Scanner;
 use crate::scratch::{Long, Scratch};
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
@@ -60,6 +61,9 @@ const LONG: usize = 32;
 
 /// A segment is never longer than this, so that positions fit 32 bits.
 const MAX_SEGMENT: usize = 1 << 30;
+
+/// Matches of a scanner that are looked up together.
+const BLOCK: usize = 64;
 
 /// How the file says unknown characters and whole pre-tokens are to be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,6 +181,41 @@ impl Bpe {
         match key.and_then(|key| scratch.cache.get(key)) {
             Some(slot) => sink.push_few(&slot.ids, slot.count as usize),
             None => self.encode_new(&text[start..end], key, scratch, sink),
+        }
+    }
+
+    /// The ids of all matches of `scanner`.
+    ///
+    /// In blocks: first their keys, then their ids. The look-ups of a block do not wait for one another, and a processor
+    /// has many of them under way at once, where it would have room for a few with the scanning in between.
+    pub(crate) fn encode_matches(
+        &self,
+        scanner: Scanner,
+        text: &[u8],
+        scratch: &mut Scratch,
+        sink: &mut impl Sink,
+    ) {
+        let mut ends = [0; BLOCK];
+        let mut keys = [None; BLOCK];
+        let mut at = 0;
+        while at < text.len() {
+            let mut start = at;
+            let mut count = 0;
+            while count < BLOCK && at < text.len() {
+                let end = scanner.end_of_match(text, at);
+                keys[count] =
+                    Key::new(text, at, end, Of::PreToken).map(|key| (key, scratch.cache.place(key)));
+                ends[count] = end;
+                count += 1;
+                at = end;
+            }
+            for (&end, &key) in ends[..count].iter().zip(&keys) {
+                match key.and_then(|(key, place)| scratch.cache.get_at(key, place)) {
+                    Some(slot) => sink.push_few(&slot.ids, slot.count as usize),
+                    None => self.encode_new(&text[start..end], key.map(|(key, _)| key), scratch, sink),
+                }
+                start = end;
+            }
         }
     }
 

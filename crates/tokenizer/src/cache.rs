@@ -9,8 +9,8 @@ use crate::hash;
 const MAX_KEY: usize = 15;
 /// The most ids of a slot.
 pub(crate) const MAX_IDS: usize = 3;
-/// Sets; a power of two. 2 MiB: what encoding books profits from.
-const SETS: usize = 1 << 15;
+/// Sets; a power of two. 4 MiB in all: a book of rare words is cheaper to find there than to merge.
+const SETS: usize = 1 << 16;
 
 /// Up to 15 bytes and, in the last byte, how many; in its highest bit, what was encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +45,6 @@ impl Key {
         };
         let tag = len as u128 | if of == Of::Segment { 0x80 } else { 0 };
         Some(Key(bytes | tag << 120))
-    }
-
-    #[inline(always)]
-    fn set(self, seed: u64) -> usize {
-        let (low, high) = (self.0 as u64, (self.0 >> 64) as u64);
-        hash::pair(seed, low, high) as usize & (SETS - 1)
     }
 }
 
@@ -89,11 +83,23 @@ impl Cache {
     /// The ids of `key`, if they are kept.
     #[inline(always)]
     pub(crate) fn get(&self, key: Key) -> Option<&Slot> {
-        let Set([first, second]) = &self.sets[key.set(self.seed)];
-        if first.key == key {
-            return Some(first);
-        }
-        (second.key == key).then_some(second)
+        self.get_at(key, self.place(key))
+    }
+
+    /// The set of `key`.
+    #[inline(always)]
+    pub(crate) fn place(&self, key: Key) -> u32 {
+        let (low, high) = (key.0 as u64, (key.0 >> 64) as u64);
+        hash::pair(self.seed, low, high) as u32 & (SETS as u32 - 1)
+    }
+
+    /// [`get`](Self::get) of a key whose place is known.
+    #[inline(always)]
+    pub(crate) fn get_at(&self, key: Key, place: u32) -> Option<&Slot> {
+        let Set(set) = &self.sets[place as usize & (SETS - 1)];
+        // Which of the two it is cannot be predicted, so it is no branch.
+        let slot = &set[usize::from(set[1].key == key)];
+        (slot.key == key).then_some(slot)
     }
 
     /// Keeps `ids`, if they are few.
@@ -103,7 +109,7 @@ impl Cache {
         }
         let mut slot = Slot { key, count: ids.len() as u32, ..FREE };
         slot.ids[..ids.len()].copy_from_slice(ids);
-        let Set(set) = &mut self.sets[key.set(self.seed)];
+        let Set(set) = &mut self.sets[self.place(key) as usize];
         set[1] = set[0];
         set[0] = slot;
     }

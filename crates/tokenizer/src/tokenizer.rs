@@ -208,9 +208,7 @@ impl Tokenizer {
                 inner.normalized.cut(&text, first, specials, &mut |fragment| match fragment {
                     Fragment::Token(id) => sink.push(id),
                     Fragment::Text { text, first } => match inner.pre_tokenize.scanner() {
-                        Some(scanner) => scanner.spans(text, |start, end| {
-                            inner.bpe.encode(text, start, end, &mut scratch, sink);
-                        }),
+                        Some(scanner) => inner.bpe.encode_matches(scanner, text, &mut scratch, sink),
                         None => inner.pre_tokenize.run(text, first, &mut |piece| {
                             inner.bpe.encode(piece, 0, piece.len(), &mut scratch, sink);
                         }),

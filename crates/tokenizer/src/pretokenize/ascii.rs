@@ -41,15 +41,21 @@ fn chunk(text: &[u8], at: usize) -> Option<&[u8; WIDTH]> {
     text.get(at..)?.first_chunk()
 }
 
-/// Where the match ends that begins with `skip` bytes and goes on with the run of `class`; `None` if there is no such run
-/// or its end is not in sight. What follows an ASCII run is only known to end it if it is ASCII too.
+/// Where the match ends that begins at the lane `begin` with a run of `class`; `None` if there is no such run or its end is
+/// not in sight. What follows an ASCII run is only known to end it if it is ASCII too.
 #[inline(always)]
-fn end_of_run(masks: Masks, skip: u32, class: u128, at: usize) -> Option<usize> {
-    let stops = HIGH & !class & (u128::MAX << (8 * skip));
-    let end = stops.trailing_zeros() / 8;
+fn end_of_run(masks: Masks, begin: u128, class: u128, at: usize) -> Option<usize> {
+    // All lanes from `begin` on.
+    let stops = HIGH & !class & begin.wrapping_neg();
     let stop = stops & stops.wrapping_neg();
-    let sure = end > skip && stops != 0 && masks.non_ascii & stop == 0;
-    sure.then_some(at + end as usize)
+    let sure = stops != 0 && stop != begin && masks.non_ascii & stop == 0;
+    sure.then_some(at + (stops.trailing_zeros() / 8) as usize)
+}
+
+/// The first lane, or the second.
+#[inline(always)]
+fn lane(second: bool) -> u128 {
+    if second { 0x8000 } else { 0x80 }
 }
 
 /// ` ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+` where it is a matter of a few ASCII characters, and not of a contraction.
@@ -57,16 +63,15 @@ fn end_of_run(masks: Masks, skip: u32, class: u128, at: usize) -> Option<usize> 
 pub(super) fn gpt2(text: &[u8], at: usize) -> Option<usize> {
     let bytes = chunk(text, at)?;
     let masks = masks(bytes);
-    let skip = u32::from(bytes[0] == b' ');
-    let begins = 0x80 << (8 * skip);
-    if masks.letters & begins != 0 {
-        return end_of_run(masks, skip, masks.letters, at);
+    let begin = lane(bytes[0] == b' ');
+    if masks.letters & begin != 0 {
+        return end_of_run(masks, begin, masks.letters, at);
     }
     if bytes[0] == b'\'' {
         return None;
     }
-    let class = if masks.others & begins != 0 { masks.others } else { masks.digits };
-    end_of_run(masks, skip, class, at)
+    let class = if masks.others & begin != 0 { masks.others } else { masks.digits };
+    end_of_run(masks, begin, class, at)
 }
 
 /// `[^\r\n\p{L}\p{N}]?\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*`, in the same cases.
@@ -75,15 +80,14 @@ pub(super) fn cl100k(text: &[u8], at: usize) -> Option<usize> {
     let bytes = chunk(text, at)?;
     let masks = masks(bytes);
     let first = bytes[0];
-    let skip = u32::from(masks.letters & 0x80 == 0);
-    let no_prefix = matches!(first, b'0'..=b'9' | b'\r' | b'\n' | b'\'' | 0x80..);
-    if no_prefix {
+    if matches!(first, b'0'..=b'9' | b'\r' | b'\n' | b'\'' | 0x80..) {
         return None;
     }
-    if masks.letters >> (8 * skip) & 0x80 != 0 {
-        return end_of_run(masks, skip, masks.letters, at);
+    let begin = lane(masks.letters & 0x80 == 0);
+    if masks.letters & begin != 0 {
+        return end_of_run(masks, begin, masks.letters, at);
     }
-    let end = end_of_run(masks, u32::from(first == b' '), masks.others, at)?;
+    let end = end_of_run(masks, lane(first == b' '), masks.others, at)?;
     (!matches!(bytes[end - at], b'\r' | b'\n')).then_some(end)
 }
 

@@ -9,7 +9,7 @@ mod scan;
 pub use known::Pattern;
 pub(crate) use known::guess_tiktoken;
 pub(crate) use regex::Regex;
-use scan::Scanner;
+pub(crate) use scan::Scanner;
 
 use crate::TokenizerError;
 use crate::alphabet;

@@ -33,35 +33,24 @@ impl Scanner {
 
     /// Gives all matches in order.
     pub(crate) fn run(self, text: &[u8], mut each: impl FnMut(&[u8])) {
-        self.spans(text, |start, end| each(&text[start..end]));
-    }
-
-    /// Gives the beginning and the end of all matches in order.
-    #[inline(always)]
-    pub(crate) fn spans(self, text: &[u8], each: impl FnMut(usize, usize)) {
-        match self {
-            Scanner::Gpt2 => {
-                drive(text, |at| ascii::gpt2(text, at).unwrap_or_else(|| gpt2(text, at)), each);
-            }
-            Scanner::Cl100k { digits, whole_tail, long_s } => drive(
-                text,
-                |at| ascii::cl100k(text, at).unwrap_or_else(|| cl100k(text, at, digits, whole_tail, long_s)),
-                each,
-            ),
-            Scanner::O200k { digits, contractions } => {
-                drive(text, |at| o200k(text, at, digits, contractions), each);
-            }
+        let mut at = 0;
+        while at < text.len() {
+            let end = self.end_of_match(text, at);
+            each(&text[at..end]);
+            at = end;
         }
     }
-}
 
-#[inline(always)]
-fn drive(text: &[u8], next: impl Fn(usize) -> usize, mut each: impl FnMut(usize, usize)) {
-    let mut at = 0;
-    while at < text.len() {
-        let end = next(at);
-        each(at, end);
-        at = end;
+    /// Where the match that begins at `at`, before the end of the text, ends.
+    #[inline(always)]
+    pub(crate) fn end_of_match(self, text: &[u8], at: usize) -> usize {
+        match self {
+            Scanner::Gpt2 => ascii::gpt2(text, at).unwrap_or_else(|| gpt2(text, at)),
+            Scanner::Cl100k { digits, whole_tail, long_s } => {
+                ascii::cl100k(text, at).unwrap_or_else(|| cl100k(text, at, digits, whole_tail, long_s))
+            }
+            Scanner::O200k { digits, contractions } => o200k(text, at, digits, contractions),
+        }
     }
 }
 
