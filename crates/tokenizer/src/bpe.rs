@@ -179,7 +179,7 @@ impl Bpe {
     ) {
         let key = Key::new(text, start, end, Of::PreToken);
         match key.and_then(|key| scratch.cache.get(key)) {
-            Some(slot) => sink.push_few(&slot.ids, slot.count as usize),
+            Some(slot) => sink.push_few(&slot.ids, slot.count()),
             None => self.encode_new(&text[start..end], key, scratch, sink),
         }
     }
@@ -209,9 +209,11 @@ impl Bpe {
                 count += 1;
                 at = end;
             }
+            let places = keys[..count].iter().flatten().map(|&(_, place)| place);
+            std::hint::black_box(places.fold(0, |sum, place| sum ^ scratch.cache.touch(place)));
             for (&end, &key) in ends[..count].iter().zip(&keys) {
                 match key.and_then(|(key, place)| scratch.cache.get_at(key, place)) {
-                    Some(slot) => sink.push_few(&slot.ids, slot.count as usize),
+                    Some(slot) => sink.push_few(&slot.ids, slot.count()),
                     None => self.encode_new(&text[start..end], key.map(|(key, _)| key), scratch, sink),
                 }
                 start = end;
@@ -282,7 +284,7 @@ impl Bpe {
         let of = if self.options.ignore_merges { Of::Segment } else { Of::PreToken };
         let key = Key::new(bytes, 0, bytes.len(), of);
         match key.and_then(|key| scratch.cache.get(key)) {
-            Some(slot) => sink.push_few(&slot.ids, slot.count as usize),
+            Some(slot) => sink.push_few(&slot.ids, slot.count()),
             None => self.merge_into(bytes, key, scratch, sink),
         }
     }

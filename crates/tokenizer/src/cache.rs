@@ -8,7 +8,7 @@ use crate::hash;
 /// The most bytes of a key.
 const MAX_KEY: usize = 15;
 /// The most ids of a slot.
-pub(crate) const MAX_IDS: usize = 3;
+pub(crate) const MAX_IDS: usize = 4;
 /// Sets; a power of two. 4 MiB in all: a book of rare words is cheaper to find there than to merge.
 const SETS: usize = 1 << 16;
 
@@ -53,12 +53,22 @@ impl Key {
 #[repr(C)]
 pub(crate) struct Slot {
     key: Key,
-    /// Those past `count` have no meaning.
+    /// Followed by [`NONE`] where there are fewer.
     pub(crate) ids: [u32; MAX_IDS],
-    pub(crate) count: u32,
 }
 
-const FREE: Slot = Slot { key: Key(0), ids: [0; MAX_IDS], count: 0 };
+/// No id.
+const NONE: u32 = u32::MAX;
+
+const FREE: Slot = Slot { key: Key(0), ids: [NONE; MAX_IDS] };
+
+impl Slot {
+    /// How many ids there are.
+    #[inline(always)]
+    pub(crate) fn count(&self) -> usize {
+        self.ids.iter().map(|&id| usize::from(id != NONE)).sum()
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -93,6 +103,12 @@ impl Cache {
         hash::pair(self.seed, low, high) as u32 & (SETS as u32 - 1)
     }
 
+    /// Fetches a set into the nearest cache.
+    #[inline(always)]
+    pub(crate) fn touch(&self, place: u32) -> u32 {
+        self.sets[place as usize & (SETS - 1)].0[0].ids[0]
+    }
+
     /// [`get`](Self::get) of a key whose place is known.
     #[inline(always)]
     pub(crate) fn get_at(&self, key: Key, place: u32) -> Option<&Slot> {
@@ -107,7 +123,7 @@ impl Cache {
         if ids.len() > MAX_IDS {
             return;
         }
-        let mut slot = Slot { key, count: ids.len() as u32, ..FREE };
+        let mut slot = Slot { key, ..FREE };
         slot.ids[..ids.len()].copy_from_slice(ids);
         let Set(set) = &mut self.sets[self.place(key) as usize];
         set[1] = set[0];
@@ -143,12 +159,12 @@ mod tests {
         let mut kept = 0;
         for n in 0..40_000 {
             let Some(slot) = cache.get(key(n)) else { continue };
-            assert_eq!((slot.ids[0], slot.count as usize), (n as u32, 1 + n % 2));
+            assert_eq!((slot.ids[0], slot.count()), (n as u32, 1 + n % 2));
             kept += 1;
         }
         assert!(kept > 20_000, "{kept}");
         let before = cache.get(key(0)).map(|slot| slot.ids);
-        cache.put(key(0), &[1, 2, 3, 4]);
+        cache.put(key(0), &[1, 2, 3, 4, 5]);
         assert_eq!(cache.get(key(0)).map(|slot| slot.ids), before);
     }
 }
