@@ -27,6 +27,8 @@ const MAX_TABLE: usize = 1 << 14;
 pub(crate) struct Finder {
     tokens: Vec<AddedToken>,
     automaton: Option<AhoCorasick>,
+    /// None of the tokens counts where special tokens are text.
+    all_special: bool,
 }
 
 impl Finder {
@@ -56,7 +58,8 @@ impl Finder {
         let automaton = builder.build(patterns).map_err(|error| {
             TokenizerError::entry(file, "added_tokens", error.to_string(), "fewer or shorter added tokens")
         })?;
-        Ok(Finder { tokens, automaton: Some(automaton) })
+        let all_special = tokens.iter().all(|token| token.special);
+        Ok(Finder { tokens, automaton: Some(automaton), all_special })
     }
 
     /// Gives `text`, cut at the tokens, to `each` in order.
@@ -70,6 +73,12 @@ impl Finder {
         let Some(automaton) = &self.automaton else {
             return each(Fragment::Text { text, first });
         };
+        if self.all_special && specials == Specials::AsText {
+            if !text.is_empty() {
+                each(Fragment::Text { text, first });
+            }
+            return;
+        }
         let mut done = 0;
         for found in automaton.find_iter(text) {
             let token = &self.tokens[found.pattern().as_usize()];

@@ -3,20 +3,34 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
+use crate::cache::{Key, MAX_IDS, Of};
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
+use crate::pretokenize::Scanner;
 use crate::scratch::{Long, Scratch};
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
+use crate::windows::ENDLESS;
 
 /// Where ids go: a vector, or a counter.
 pub(crate) trait Sink {
     fn push(&mut self, id: u32);
+
+    /// The first `count` of `ids`.
+    fn push_few(&mut self, ids: &[u32; MAX_IDS], count: usize);
 }
 
 impl Sink for Vec<u32> {
     fn push(&mut self, id: u32) {
         Vec::push(self, id);
+    }
+
+    #[inline(always)]
+    fn push_few(&mut self, ids: &[u32; MAX_IDS], count: usize) {
+        // All of them, then back: without a branch on the count, which nobody can predict.
+        let len = self.len() + count;
+        self.extend_from_slice(ids);
+        self.truncate(len);
     }
 }
 
@@ -27,6 +41,11 @@ pub(crate) struct Count(pub(crate) usize);
 impl Sink for Count {
     fn push(&mut self, _: u32) {
         self.0 += 1;
+    }
+
+    #[inline(always)]
+    fn push_few(&mut self, _: &[u32; MAX_IDS], count: usize) {
+        self.0 += count;
     }
 }
 
@@ -42,6 +61,9 @@ const LONG: usize = 32;
 
 /// A segment is never longer than this, so that positions fit 32 bits.
 const MAX_SEGMENT: usize = 1 << 30;
+
+/// Matches of a scanner that are looked up together.
+const BLOCK: usize = 64;
 
 /// How the file says unknown characters and whole pre-tokens are to be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,15 +167,73 @@ impl Bpe {
         }
     }
 
-    /// The ids of one pre-token (or, without a pre-tokenizer, of the whole text).
-    pub(crate) fn encode(&self, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+    /// The ids of the pre-token `text[start..end]` (or, without a pre-tokenizer, of the whole text).
+    #[inline(always)]
+    pub(crate) fn encode(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut impl Sink,
+    ) {
+        let key = Key::new(text, start, end, Of::PreToken);
+        match key.and_then(|key| scratch.cache.get(key)) {
+            Some(slot) => sink.push_few(&slot.ids, slot.count()),
+            None => self.encode_new(&text[start..end], key, scratch, sink),
+        }
+    }
+
+    /// The ids of all matches of `scanner`.
+    ///
+    /// In blocks: first their keys, then their ids. The look-ups of a block do not wait for one another, and a processor
+    /// has many of them under way at once, where it would have room for a few with the scanning in between.
+    pub(crate) fn encode_matches(
+        &self,
+        scanner: Scanner,
+        text: &[u8],
+        scratch: &mut Scratch,
+        sink: &mut impl Sink,
+    ) {
+        let mut ends = [0; BLOCK];
+        let mut keys = [None; BLOCK];
+        let mut at = 0;
+        while at < text.len() {
+            let mut start = at;
+            let mut count = 0;
+            while count < BLOCK && at < text.len() {
+                let end = scanner.end_of_match(text, at);
+                keys[count] =
+                    Key::new(text, at, end, Of::PreToken).map(|key| (key, scratch.cache.place(key)));
+                ends[count] = end;
+                count += 1;
+                at = end;
+            }
+            let places = keys[..count].iter().flatten().map(|&(_, place)| place);
+            std::hint::black_box(places.fold(0, |sum, place| sum ^ scratch.cache.touch(place)));
+            for (&end, &key) in ends[..count].iter().zip(&keys) {
+                match key.and_then(|(key, place)| scratch.cache.get_at(key, place)) {
+                    Some(slot) => sink.push_few(&slot.ids, slot.count()),
+                    None => self.encode_new(&text[start..end], key.map(|(key, _)| key), scratch, sink),
+                }
+                start = end;
+            }
+        }
+    }
+
+    /// The ids of a pre-token that the cache does not know.
+    #[inline(never)]
+    fn encode_new(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
         if self.options.ignore_merges
             && let Some(id) = self.vocab.find(piece)
         {
+            if let Some(key) = key {
+                scratch.cache.put(key, &[id]);
+            }
             return sink.push(id);
         }
         match (&self.cuts, self.vocab.writing()) {
-            _ if piece.len() < LONG => self.segment(piece, scratch, sink),
+            _ if piece.len() < LONG => self.merge_into(piece, key, scratch, sink),
             (None, _) => self.segment(piece, scratch, sink),
             (Some(cuts), Writing::Bytes) => self.cut_bytes(cuts, piece, scratch, sink),
             (Some(cuts), Writing::Text) => self.cut_chars(cuts, piece, scratch, sink),
@@ -200,29 +280,45 @@ impl Bpe {
 
     /// Encodes bytes across whose ends nothing merges.
     fn segment(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
-        if let Some(ids) = scratch.cache.get(bytes) {
-            ids.iter().for_each(|&id| sink.push(id));
-            return;
+        // What is true of a whole pre-token is true of a segment, unless whole pre-tokens are special.
+        let of = if self.options.ignore_merges { Of::Segment } else { Of::PreToken };
+        let key = Key::new(bytes, 0, bytes.len(), of);
+        match key.and_then(|key| scratch.cache.get(key)) {
+            Some(slot) => sink.push_few(&slot.ids, slot.count()),
+            None => self.merge_into(bytes, key, scratch, sink),
+        }
+    }
+
+    fn merge_into(&self, bytes: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
+        // Windows need a symbol for each byte: then the tokens' bytes are the text's.
+        let windows =
+            bytes.len() >= ENDLESS && self.missing_stands_alone && self.vocab.writing() == Writing::Bytes;
+        if windows && self.by_windows(bytes, scratch) {
+            return scratch.symbols.iter().for_each(|&id| sink.push(id));
         }
         for part in bytes.chunks(MAX_SEGMENT) {
-            scratch.symbols.clear();
-            match self.vocab.writing() {
-                Writing::Bytes => self.byte_symbols(part, &mut scratch.symbols),
-                Writing::Text => self.char_symbols(part, &mut scratch.symbols),
-            }
-            if scratch.symbols.len() <= SHORT {
-                self.merge_short(&mut scratch.symbols, &mut scratch.pairs);
-            } else {
-                self.merge_long(&mut scratch.symbols, &mut scratch.long);
-            }
-            if let Some(part) = scratch.symbols.iter().position(|&symbol| symbol as usize >= self.vocab.len())
-            {
-                self.spell_parts(&mut scratch.symbols, part);
-            }
+            self.merge(part, scratch);
             scratch.symbols.iter().for_each(|&id| sink.push(id));
         }
-        if bytes.len() <= MAX_SEGMENT {
-            scratch.cache.put(bytes, &scratch.symbols);
+        if let Some(key) = key {
+            scratch.cache.put(key, &scratch.symbols);
+        }
+    }
+
+    /// Leaves the ids of `bytes` in `scratch.symbols`.
+    pub(crate) fn merge(&self, bytes: &[u8], scratch: &mut Scratch) {
+        scratch.symbols.clear();
+        match self.vocab.writing() {
+            Writing::Bytes => self.byte_symbols(bytes, &mut scratch.symbols),
+            Writing::Text => self.char_symbols(bytes, &mut scratch.symbols),
+        }
+        if scratch.symbols.len() <= SHORT {
+            self.merge_short(&mut scratch.symbols, &mut scratch.pairs);
+        } else {
+            self.merge_long(&mut scratch.symbols, &mut scratch.long);
+        }
+        if let Some(part) = scratch.symbols.iter().position(|&symbol| symbol as usize >= self.vocab.len()) {
+            self.spell_parts(&mut scratch.symbols, part);
         }
     }
 

@@ -26,6 +26,12 @@ pub(crate) fn word(seed: u64, word: u64) -> u64 {
     fold(word ^ seed, 0x9E37_79B9_7F4A_7C15)
 }
 
+/// Hash of two words.
+#[inline(always)]
+pub(crate) fn pair(seed: u64, low: u64, high: u64) -> u64 {
+    fold(low ^ seed, high ^ 0x9E37_79B9_7F4A_7C15 ^ seed.rotate_left(32))
+}
+
 /// Hash of a byte string.
 #[inline]
 pub(crate) fn bytes(seed: u64, bytes: &[u8]) -> u64 {

@@ -45,7 +45,9 @@
 
 mod added;
 mod alphabet;
+mod batch;
 mod bpe;
+mod cache;
 mod cuts;
 mod error;
 mod gguf;
@@ -60,6 +62,7 @@ mod stream;
 mod tokenizer;
 mod unicode;
 mod vocab;
+mod windows;
 mod write;
 
 pub use error::TokenizerError;

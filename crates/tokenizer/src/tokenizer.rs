@@ -207,11 +207,12 @@ impl Tokenizer {
                 let text = inner.normalize.apply(text);
                 inner.normalized.cut(&text, first, specials, &mut |fragment| match fragment {
                     Fragment::Token(id) => sink.push(id),
-                    Fragment::Text { text, first } => {
-                        inner
-                            .pre_tokenize
-                            .run(text, first, &mut |piece| inner.bpe.encode(piece, &mut scratch, sink));
-                    }
+                    Fragment::Text { text, first } => match inner.pre_tokenize.scanner() {
+                        Some(scanner) => inner.bpe.encode_matches(scanner, text, &mut scratch, sink),
+                        None => inner.pre_tokenize.run(text, first, &mut |piece| {
+                            inner.bpe.encode(piece, 0, piece.len(), &mut scratch, sink);
+                        }),
+                    },
                 });
             }
         });

@@ -71,9 +71,33 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     table
 });
 
+/// The same of ASCII, without a table that must be made first.
+static ASCII: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        let c = byte as u8;
+        table[byte] = match c {
+            b'A'..=b'Z' => LETTER | UPPER,
+            b'a'..=b'z' => LETTER | LOWER,
+            b'0'..=b'9' => NUMBER,
+            b'\r' | b'\n' => SPACE | NEWLINE,
+            b'\t' | 0x0B | 0x0C | b' ' => SPACE,
+            b'$' | b'+' | b'<' | b'=' | b'>' | b'^' | b'`' | b'|' | b'~' => 0,
+            _ if c.is_ascii_punctuation() => PUNCTUATION,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
 /// The classes of the character with this code point.
 #[inline]
 pub(crate) fn class(code: u32) -> u8 {
+    if let Some(&class) = ASCII.get(code as usize) {
+        return class;
+    }
     let table = &*TABLE;
     match table.page_of.get(code as usize >> 8) {
         Some(&page) => table.pages[page as usize][code as usize & 255],
@@ -163,6 +187,13 @@ mod tests {
         assert_eq!(class('$' as u32), 0);
         assert_eq!(class(0x10_FFFF), 0);
         assert_eq!(class(u32::MAX), 0);
+    }
+
+    #[test]
+    fn ascii_is_as_unicode_says() {
+        for c in '\0'..='\x7F' {
+            assert_eq!(class(c as u32), classify(c), "{c:?}");
+        }
     }
 
     /// The counts of Unicode 16, which is also what Hugging Face's wheels are built with.

@@ -141,3 +141,36 @@ fn endless_pre_tokens() {
     let tokenizer = Tokenizer::from_gguf("random", vocab).unwrap();
     assert_eq!(tokenizer.count("a".repeat(1_000_000), Specials::AsText), 1_000_000 / 16);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// An endless pre-token is encoded window by window, but as a whole where a byte has no token: the ids are the same.
+    #[test]
+    fn windows_change_nothing(
+        tokens in prop::collection::hash_set("[abc]{2,9}", 1..60),
+        parts in prop::collection::vec(("[abc]{1,40}", 1..200usize), 1..60),
+    ) {
+        use base64::Engine;
+        let bytes = (0..=255u8).map(|byte| vec![byte]);
+        let all: Vec<Vec<u8>> = bytes.clone().take(255).chain(tokens.into_iter().map(String::into_bytes)).chain(bytes.skip(255)).collect();
+        let lines: Vec<String> = all.iter().enumerate().map(|(rank, token)| format!("{} {rank}\n", base64::engine::general_purpose::STANDARD.encode(token))).collect();
+        let windows = Tokenizer::from_tiktoken("random", lines.concat().as_bytes(), Some(chalot_tokenizer::Pattern::Gpt2), &[]).unwrap();
+        let mut keys = windows.to_gguf();
+        *keys.tokens.last_mut().unwrap() = "<none>".into();
+        *keys.token_types.last_mut().unwrap() = 3;
+        keys.huggingface_json = None;
+        let whole = Tokenizer::from_gguf("whole", keys).unwrap();
+        prop_assert_eq!(whole.token_text(all.len() as u32 - 1), Some("<none>".into()));
+        let text: String = parts.into_iter().map(|(part, times)| part.repeat(times)).collect();
+        prop_assert_eq!(windows.encode(&text, Specials::AsText), whole.encode(&text, Specials::AsText));
+    }
+
+    #[test]
+    fn a_batch_is_its_texts(texts in prop::collection::vec("[abc ]{0,3000}", 0..80), threads in 0..5usize) {
+        let (vocab, _) = random_merges("abc ", &[(0, 0), (2, 2), (3, 3), (4, 4), (1, 1)]);
+        let tokenizer = Tokenizer::from_gguf("random", vocab).unwrap();
+        let expected: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text, Specials::Parse)).collect();
+        prop_assert_eq!(tokenizer.encode_batch(&texts, Specials::Parse, threads), expected);
+    }
+}

@@ -1,5 +1,6 @@
 //! Cuts text into pre-tokens: carries out a [`PreTokenizer`].
 
+mod ascii;
 mod known;
 pub(crate) mod pre;
 mod regex;
@@ -8,7 +9,7 @@ mod scan;
 pub use known::Pattern;
 pub(crate) use known::guess_tiktoken;
 pub(crate) use regex::Regex;
-use scan::Scanner;
+pub(crate) use scan::Scanner;
 
 use crate::TokenizerError;
 use crate::alphabet;
@@ -141,12 +142,16 @@ impl PreTokenize {
         Ok(())
     }
 
+    /// The pre-tokenizer of ordinary vocabularies: a scanner and nothing else.
+    pub(crate) fn scanner(&self) -> Option<Scanner> {
+        match self.steps[..] {
+            [Step::Scan(scanner)] => Some(scanner),
+            _ => None,
+        }
+    }
+
     /// Gives the pre-tokens of `text` to `each` in order. `first`: the text is the beginning of the whole.
     pub(crate) fn run(&self, text: &[u8], first: bool, each: &mut dyn FnMut(&[u8])) {
-        // The ordinary vocabulary: one scanner, straight to the merges.
-        if let [Step::Scan(scanner)] = self.steps[..] {
-            return scanner.run(text, |piece| each(piece));
-        }
         run_steps(&self.steps, text, first, each);
     }
 }

@@ -3,6 +3,7 @@
 //! Each function is given the text and a position before its end, and returns where the match that begins there ends.
 //! The patterns' alternatives are tried in their order; the comments name them.
 
+use super::ascii;
 use crate::unicode::{self, LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER};
 
 /// A pattern with a scanner. Every text is covered by matches.
@@ -32,20 +33,23 @@ impl Scanner {
 
     /// Gives all matches in order.
     pub(crate) fn run(self, text: &[u8], mut each: impl FnMut(&[u8])) {
-        let mut run = |next: &dyn Fn(&[u8], usize) -> usize| {
-            let mut at = 0;
-            while at < text.len() {
-                let end = next(text, at);
-                each(&text[at..end]);
-                at = end;
-            }
-        };
+        let mut at = 0;
+        while at < text.len() {
+            let end = self.end_of_match(text, at);
+            each(&text[at..end]);
+            at = end;
+        }
+    }
+
+    /// Where the match that begins at `at`, before the end of the text, ends.
+    #[inline(always)]
+    pub(crate) fn end_of_match(self, text: &[u8], at: usize) -> usize {
         match self {
-            Scanner::Gpt2 => run(&gpt2),
+            Scanner::Gpt2 => ascii::gpt2(text, at).unwrap_or_else(|| gpt2(text, at)),
             Scanner::Cl100k { digits, whole_tail, long_s } => {
-                run(&|text, at| cl100k(text, at, digits, whole_tail, long_s))
+                ascii::cl100k(text, at).unwrap_or_else(|| cl100k(text, at, digits, whole_tail, long_s))
             }
-            Scanner::O200k { digits, contractions } => run(&|text, at| o200k(text, at, digits, contractions)),
+            Scanner::O200k { digits, contractions } => o200k(text, at, digits, contractions),
         }
     }
 }
@@ -142,6 +146,7 @@ fn leave_last_space(text: &[u8], at: usize, end: usize) -> usize {
 }
 
 /// GPT-2 (`ByteLevel` with its regex).
+#[inline(never)]
 fn gpt2(text: &[u8], at: usize) -> usize {
     if let Some(end) = contraction(text, at) {
         return end;
@@ -183,6 +188,7 @@ fn white_space(text: &[u8], at: usize, whole_tail: bool) -> usize {
 }
 
 /// cl100k, Llama 3, Qwen 2.
+#[inline(never)]
 fn cl100k(text: &[u8], at: usize, digits: usize, whole_tail: bool, long_s: bool) -> usize {
     if let Some(end) = contraction_any_case(text, at, long_s) {
         return end;

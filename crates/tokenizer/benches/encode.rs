@@ -1,0 +1,67 @@
+//! Encoding speed, one thread: `cargo bench -p chalot-tokenizer --bench encode -- TOKENIZER.json TEXT [ROUNDS]`.
+//!
+//! Cold is the first round of a new tokenizer, warm the best of the others. Endless pre-tokens follow, since a server must
+//! not stumble over them. Speeds are in MB/s of text, by the time that the thread itself has run.
+
+use std::time::Instant;
+
+use chalot_tokenizer::{Specials, Tokenizer};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let [vocabulary, text, rest @ ..] = &arguments[..] else {
+        println!("usage: encode TOKENIZER.json TEXT [ROUNDS]");
+        return;
+    };
+    let rounds = rest.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
+    let json = std::fs::read(vocabulary).expect("the vocabulary cannot be read");
+    let text = std::fs::read(text).expect("the text cannot be read");
+    let load = || Tokenizer::from_json(vocabulary, &json).expect("the vocabulary is damaged");
+
+    time("text", &load(), &text, rounds);
+    let mut state = 1u64;
+    let mut digit = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b'0' + ((state >> 33) % 10) as u8
+    };
+    let size = 10_000_000;
+    time("a", &load(), &b"a".repeat(size), 1);
+    time("0123456789", &load(), &b"0123456789".repeat(size / 10), 1);
+    time("random digits", &load(), &(0..size).map(|_| digit()).collect::<Vec<u8>>(), 1);
+    time("random letters", &load(), &(0..size).map(|_| b'a' + 2 * (digit() - b'0')).collect::<Vec<u8>>(), 1);
+    time("spaces", &load(), &b" ".repeat(size), 1);
+    time("newlines", &load(), &b"\n".repeat(size), 1);
+    time("U+1F600", &load(), &"\u{1F600}".repeat(size / 4).into_bytes(), 1);
+
+    let tokenizer = load();
+    let documents: Vec<&[u8]> = text.chunks(1 << 16).collect();
+    tokenizer.encode_batch(&documents, Specials::AsText, 1);
+    for threads in [1, 2] {
+        let start = Instant::now();
+        let ids = tokenizer.encode_batch(&documents, Specials::AsText, threads);
+        let speed = text.len() as f64 / 1e6 / start.elapsed().as_secs_f64();
+        let ids: usize = ids.iter().map(Vec::len).sum();
+        println!("batch, {threads} thread(s)      {speed:8.1} MB/s of time passed, {ids} ids");
+    }
+}
+
+fn time(name: &str, tokenizer: &Tokenizer, text: &[u8], rounds: usize) {
+    let began = Instant::now();
+    let round = || {
+        let start = own_seconds(began);
+        let ids = tokenizer.encode(text, Specials::AsText).len();
+        (own_seconds(began) - start, ids)
+    };
+    let (cold, ids) = round();
+    let warm = (0..rounds).map(|_| round().0).fold(f64::INFINITY, f64::min);
+    let speed = |seconds: f64| text.len() as f64 / 1e6 / seconds;
+    println!("{name:24} cold {:8.1}  best warm {:8.1} MB/s {ids:10} ids", speed(cold), speed(warm));
+}
+
+/// The time this thread has run, where the system tells (Linux); else the time that has passed. Neighbours on the machine
+/// count less so.
+fn own_seconds(began: Instant) -> f64 {
+    let own = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = own.and_then(|line| line.split(' ').next()?.parse::<f64>().ok());
+    nanoseconds.map_or(began.elapsed().as_secs_f64(), |nanoseconds| nanoseconds / 1e9)
+}

@@ -1,0 +1,104 @@
+//! Endless pre-tokens in linear time: window by window.
+//!
+//! Merging takes the lowest rank first, the leftmost of equals. Up to the first merge across a boundary, two neighbouring
+//! stretches behave as if they were alone. Hence: **tokens are what merging makes of a text if and only if any two
+//! neighbours are what merging makes of their joined bytes** (the first merge across a boundary of the tokens would have
+//! happened between these two alone too).
+//!
+//! So two windows that overlap and have a token in common, at the same place, are joined at it: to its left all neighbours
+//! come from one window, to its right from the other. And a window with the bytes of the one before it needs no merging.
+
+use crate::bpe::Bpe;
+use crate::scratch::Scratch;
+
+/// Bytes of a window, several times as many as the longest entries have.
+const WINDOW: usize = 2048;
+/// How far back the next window begins, at least.
+const OVERLAP: usize = 512;
+
+/// From this many bytes on windows pay.
+pub(crate) const ENDLESS: usize = WINDOW + WINDOW / 2;
+
+/// The tokens of `bytes[start..end]`.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    start: usize,
+    end: usize,
+    tokens: Vec<u32>,
+}
+
+impl Bpe {
+    /// Leaves the ids of `bytes` in `scratch.symbols`; false if the windows do not meet, or entries do not tell their lengths.
+    pub(crate) fn by_windows(&self, bytes: &[u8], scratch: &mut Scratch) -> bool {
+        let mut out = Vec::with_capacity(bytes.len() / 4);
+        let mut left = Window::default();
+        let mut right = Window::default();
+        if !self.fill(&mut left, 0, bytes, scratch) {
+            return false;
+        }
+        // Of the left window: the first token that is not in `out` yet.
+        let mut first = 0;
+        let mut at = 0;
+        while left.end < bytes.len() {
+            // To the last boundary that is far enough from the end to be trusted.
+            let (mut keep, mut start) = (first, at);
+            while let Some(&token) = left.tokens.get(keep) {
+                let next = start + self.length(token);
+                if next + OVERLAP > left.end {
+                    break;
+                }
+                (keep, start) = (keep + 1, next);
+            }
+            if keep == first {
+                return false;
+            }
+            right.start = start;
+            right.end = (start + WINDOW).min(bytes.len());
+            if bytes[left.start..left.end] == bytes[right.start..right.end] {
+                right.tokens.clone_from(&left.tokens);
+            } else if !self.fill(&mut right, start, bytes, scratch) {
+                return false;
+            }
+            out.extend_from_slice(&left.tokens[first..keep]);
+            let Some((common, other)) = self.meet(&left, keep, &right) else { return false };
+            out.extend_from_slice(&left.tokens[keep..common]);
+            at = start + right.tokens[..other].iter().map(|&token| self.length(token)).sum::<usize>();
+            first = other;
+            std::mem::swap(&mut left, &mut right);
+        }
+        out.extend_from_slice(&left.tokens[first..]);
+        scratch.symbols = out;
+        true
+    }
+
+    /// The first token that both windows have at the same place: its index in each. The right window begins at the token
+    /// `from` of the left one.
+    fn meet(&self, left: &Window, from: usize, right: &Window) -> Option<(usize, usize)> {
+        let (mut i, mut j) = (from, 0);
+        let (mut left_at, mut right_at) = (right.start, right.start);
+        loop {
+            let (a, b) = (*left.tokens.get(i)?, *right.tokens.get(j)?);
+            if left_at == right_at && a == b {
+                return Some((i, j));
+            }
+            if left_at <= right_at {
+                (i, left_at) = (i + 1, left_at + self.length(a));
+            } else {
+                (j, right_at) = (j + 1, right_at + self.length(b));
+            }
+        }
+    }
+
+    fn length(&self, token: u32) -> usize {
+        self.vocab.key(token).map_or(0, <[u8]>::len)
+    }
+
+    /// Merges the window that begins at `start`; false if the tokens' bytes are not the window's.
+    fn fill(&self, window: &mut Window, start: usize, bytes: &[u8], scratch: &mut Scratch) -> bool {
+        window.start = start;
+        window.end = (start + WINDOW).min(bytes.len());
+        self.merge(&bytes[start..window.end], scratch);
+        window.tokens.clone_from(&scratch.symbols);
+        window.tokens.iter().map(|&token| self.length(token)).sum::<usize>() == window.end - start
+    }
+}
