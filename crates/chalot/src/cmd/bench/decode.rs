@@ -45,9 +45,8 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
     let Subject { engine, sequence, tokens, .. } = &mut subject;
     // The first token makes room for everything.
     engine.forward(sequence, &tokens[..1])?;
-    bandwidth.sample(&exec);
     for round in tokens[1..new].chunks(ROUND) {
-        bandwidth.sample(&exec);
+        bandwidth.sample(&exec, bytes_per_token as usize);
         let start = Instant::now();
         for token in round {
             black_box(engine.forward(sequence, std::slice::from_ref(token))?);

@@ -30,7 +30,7 @@ const TOKENS: [usize; 3] = [1, 5, 512];
 const RESIDENT: usize = 192 << 20;
 /// A small matrix stays in a cache with so many copies too; then that is what is measured.
 const COPIES: usize = 64;
-/// Products of few tokens for each sample of the bandwidth.
+/// Products of few tokens in a round.
 const FEW: usize = 4;
 
 /// One row of what `--json` prints. The keys are stable.
@@ -87,12 +87,12 @@ fn measure(args: &Kernels, weights: &Weights, spec: MatrixSpec, exec: &Exec) -> 
     for _ in 0..args.rounds {
         for product in &mut products {
             let few = product.tokens < TOKENS[2];
-            if few {
-                bandwidth.sample(exec);
-            } else {
-                peak.sample(exec);
-            }
             for matrix in next.by_ref().take(if few { FEW } else { 1 }) {
+                if few {
+                    bandwidth.sample(exec, bytes);
+                } else {
+                    peak.sample(exec);
+                }
                 product.run(exec, matrix)?;
             }
         }

@@ -6,12 +6,16 @@ use chalot::{
 
 /// Much more than the caches hold.
 const MEMORY: usize = 256 << 20;
+/// Less is over before the threads have met.
+const LEAST: usize = 1 << 20;
 /// Tasks of a sample of the peak for each thread: some 15 milliseconds.
 const PEAK_TASKS: usize = 1000;
 
 /// Samples of the read bandwidth.
 pub struct Bandwidth {
     memory: AlignedVec<u8>,
+    /// Where the next sample begins.
+    next: usize,
     samples: Vec<f64>,
 }
 
@@ -20,12 +24,16 @@ impl Bandwidth {
         let mut memory = AlignedVec::zeroed(MEMORY);
         // Untouched pages are all one page, which the cache holds.
         memory.fill(1);
-        Self { memory, samples: Vec::new() }
+        Self { memory, next: 0, samples: Vec::new() }
     }
 
-    /// Takes a sample.
-    pub fn sample(&mut self, exec: &Exec) {
-        self.samples.push(yardstick::read_bandwidth(exec, &self.memory));
+    /// Takes a sample of about as many bytes as the work reads: where others want the cores too, a short piece of work is
+    /// often left alone and a long one never, so only equally long ones compare.
+    pub fn sample(&mut self, exec: &Exec, bytes: usize) {
+        let bytes = bytes.clamp(LEAST, MEMORY);
+        let start = if self.next + bytes > MEMORY { 0 } else { self.next };
+        self.next = start + bytes;
+        self.samples.push(yardstick::read_bandwidth(exec, &self.memory[start..][..bytes]));
     }
 
     /// Bytes per second.
