@@ -39,6 +39,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Convert(args)) => cmd::convert::convert(args, &settings),
         Some(Command::Perplexity(args)) => cmd::perplexity::perplexity(args, &settings),
         Some(Command::Tokenizer(args)) => cmd::tokenizer::tokenizer(args),
+        Some(Command::Bench(args)) => cmd::bench::bench(args, &settings),
         Some(Command::Doctor(args)) => cmd::doctor::doctor(args, &settings),
         Some(Command::Completions(args)) => cmd::completions(args),
         Some(Command::Man(args)) => cmd::man::man(args, &settings),

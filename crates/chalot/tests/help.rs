@@ -5,7 +5,7 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 16] = [
     &["run"],
     &["chat"],
     &["inspect"],
@@ -15,6 +15,10 @@ const COMMANDS: [&[&str]; 12] = [
     &["tokenizer", "encode"],
     &["tokenizer", "decode"],
     &["tokenizer", "count"],
+    &["bench"],
+    &["bench", "decode"],
+    &["bench", "prefill"],
+    &["bench", "kernels"],
     &["doctor"],
     &["completions"],
     &["man"],

@@ -17,6 +17,7 @@ pub mod native;
 pub mod perplexity;
 pub mod sampler;
 pub mod sequence;
+pub mod synthetic;
 pub mod weights;
 
 pub use chalot_tensor::attention::KvType;

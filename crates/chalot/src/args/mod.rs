@@ -1,6 +1,7 @@
 //! What can be typed: one type for each command, nothing checked beyond the form of a value.
 //!
 //! The commands (`crate::cmd`) turn these into what they work with and refuse what does not fit together.
+pub mod bench;
 mod files;
 mod generation;
 mod tokenizer;
@@ -12,6 +13,7 @@ use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 use chalot_simd::IsaKind;
 
+pub use bench::Bench;
 pub use files::{Convert, Inspect, Perplexity, Target};
 pub use generation::{Chat, Holding, KvChoice, Run, Sampling, WeightsChoice};
 pub use tokenizer::{Text, Tokenizer, TokenizerAction, Vocab};
@@ -87,6 +89,7 @@ pub enum Command {
     Convert(Convert),
     Perplexity(Perplexity),
     Tokenizer(Tokenizer),
+    Bench(Bench),
     Doctor(Doctor),
     Completions(Completions),
     Man(Man),

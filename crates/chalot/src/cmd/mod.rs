@@ -1,4 +1,5 @@
 //! The commands, one file each: check what was typed, do the work, print.
+pub mod bench;
 pub mod chat;
 pub mod convert;
 pub mod doctor;

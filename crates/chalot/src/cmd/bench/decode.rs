@@ -1,0 +1,80 @@
+//! `chalot bench decode`: tokens one after the other, as a share of the read bandwidth.
+use std::{
+    hint::black_box,
+    io::{self, Write},
+    time::Instant,
+};
+
+use chalot::model::EngineOptions;
+use serde::Serialize;
+
+use super::{
+    median, percent,
+    subject::{Described, Subject},
+    yardsticks::Bandwidth,
+};
+use crate::{
+    args::bench::Decode,
+    cmd::{bytes, print_json},
+    settings::Settings,
+};
+
+/// Tokens of a round: few, so that yardstick and work are close in time.
+const ROUND: usize = 4;
+
+/// What `--json` prints. The keys are stable.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    described: Described,
+    tokens: usize,
+    tokens_per_second: f64,
+    bytes_per_token: u64,
+    /// The machine's read bandwidth, in 10^9 bytes per second.
+    bandwidth_gbs: f64,
+    /// Bytes that tokens read per second, as a share of it.
+    bandwidth_share: f64,
+}
+
+pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
+    let new = args.tokens + 1;
+    let mut subject = Subject::new(&args.of, (args.depth, new), EngineOptions::default(), settings)?;
+    let (exec, bytes_per_token) = (subject.exec(), subject.bytes_per_token());
+    let mut bandwidth = Bandwidth::new();
+    let mut speeds = Vec::new();
+    let Subject { engine, sequence, tokens, .. } = &mut subject;
+    // The first token makes room for everything.
+    engine.forward(sequence, &tokens[..1])?;
+    for round in tokens[1..new].chunks(ROUND) {
+        bandwidth.sample(&exec, bytes_per_token as usize);
+        let start = Instant::now();
+        for token in round {
+            black_box(engine.forward(sequence, std::slice::from_ref(token))?);
+        }
+        speeds.push(round.len() as f64 / start.elapsed().as_secs_f64());
+    }
+    let (tokens_per_second, bandwidth) = (median(speeds), bandwidth.median());
+    let report = Report {
+        described: subject.described,
+        tokens: args.tokens,
+        tokens_per_second,
+        bytes_per_token,
+        bandwidth_gbs: bandwidth / 1e9,
+        bandwidth_share: bytes_per_token as f64 * tokens_per_second / bandwidth,
+    };
+    if args.json { print_json(&report) } else { report.print() }
+}
+
+impl Report {
+    fn print(&self) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let gbs = self.bytes_per_token as f64 * self.tokens_per_second / 1e9;
+        writeln!(out, "{}", self.described.line())?;
+        writeln!(out, "tokens per second   {:.2}", self.tokens_per_second)?;
+        writeln!(out, "a token reads       {}", bytes(self.bytes_per_token))?;
+        writeln!(out, "weights             {gbs:.1} GB/s")?;
+        writeln!(out, "read bandwidth      {:.1} GB/s", self.bandwidth_gbs)?;
+        writeln!(out, "share               {}", percent(self.bandwidth_share))?;
+        Ok(())
+    }
+}

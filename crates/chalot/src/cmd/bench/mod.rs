@@ -1,0 +1,48 @@
+//! `chalot bench`: the engine's speed as a share of what this machine can do, both measured in the same run.
+//!
+//! A round measures a yardstick (`chalot::tensor::yardstick`) and then the work, on the same threads; of all rounds the
+//! median is taken, of the yardstick and of the work each by itself. So both see the same neighbours and clocks, and
+//! shares follow from the printed numbers.
+mod decode;
+mod kernels;
+mod prefill;
+mod subject;
+mod yardsticks;
+
+use crate::{
+    args::bench::{Bench, What},
+    settings::Settings,
+};
+
+/// Measures what was asked for.
+pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
+    match args.what {
+        What::Decode(args) => decode::decode(&args, settings),
+        What::Prefill(args) => prefill::prefill(&args, settings),
+        What::Kernels(args) => kernels::kernels(&args, settings),
+    }
+}
+
+/// The middle one; the lower of the two in the middle. NaN when there are none.
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// "85%"
+fn percent(share: f64) -> String {
+    format!("{:.0}%", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.0);
+        assert_eq!(median(vec![5.0]), 5.0);
+        assert!(median(vec![]).is_nan());
+    }
+}

@@ -1,0 +1,136 @@
+//! `chalot bench`: that it measures something and says it under the keys that programs rely on. Times decide nothing.
+mod support;
+
+use serde_json::Value;
+use support::chalot;
+
+fn number(report: &Value, key: &str) -> f64 {
+    report[key].as_f64().unwrap_or_else(|| panic!("'{key}' in {report}"))
+}
+
+#[track_caller]
+fn assert_near(found: f64, expected: f64) {
+    assert!((found / expected - 1.0).abs() < 1e-6, "{found} is not {expected}");
+}
+
+#[test]
+fn decode() {
+    let report = chalot(&[
+        "bench",
+        "decode",
+        "--shape",
+        "tiny",
+        "--packing",
+        "trit5",
+        "-n",
+        "6",
+        "--depth",
+        "3",
+        "-t",
+        "1",
+        "--json",
+    ])
+    .json();
+    assert_eq!((&report["shape"], &report["packing"]), (&"tiny".into(), &"trit5".into()));
+    assert_eq!((&report["threads"], &report["tokens"], &report["depth"]), (&1.into(), &6.into(), &3.into()));
+    assert_eq!((&report["layers"], &report["shape_layers"]), (&2.into(), &2.into()));
+    let bytes = number(&report, "bytes_per_token");
+    // The head has a byte a weight; the layers have 1.6 bits (blocks of 20 columns) and norms.
+    assert!((256.0 * 64.0..256.0 * 64.0 + 60_000.0).contains(&bytes), "{bytes}");
+    let gbs = bytes * number(&report, "tokens_per_second") / 1e9;
+    assert_near(number(&report, "bandwidth_share"), gbs / number(&report, "bandwidth_gbs"));
+}
+
+#[test]
+fn prefill() {
+    let report = chalot(&[
+        "bench",
+        "prefill",
+        "--shape",
+        "tiny",
+        "--packing",
+        "int4",
+        "--head",
+        "f16",
+        "-n",
+        "40",
+        "--layers",
+        "1",
+        "--rounds",
+        "2",
+        "--chunk",
+        "16",
+        "-t",
+        "2",
+        "--json",
+    ])
+    .json();
+    assert_eq!((&report["shape"], &report["packing"]), (&"tiny".into(), &"int4".into()));
+    assert_eq!((&report["threads"], &report["tokens"]), (&2.into(), &40.into()));
+    assert_eq!((&report["layers"], &report["shape_layers"]), (&1.into(), &2.into()));
+    let layer = 64 * (2 * 64 + 2 * 32 + 3 * 160);
+    let products = f64::from(40 * layer + 256 * 64);
+    let gmacs = products * number(&report, "tokens_per_second") / 40.0 / 1e9;
+    assert_near(number(&report, "gmacs"), gmacs);
+    if support::isas().len() > 1 {
+        assert_near(number(&report, "peak_share"), gmacs / number(&report, "peak_gmacs"));
+    }
+}
+
+#[test]
+fn without_vectors_there_is_no_peak() {
+    let report = chalot(&[
+        "bench", "prefill", "--shape", "tiny", "-n", "2", "--rounds", "1", "--isa", "scalar", "--json",
+    ])
+    .json();
+    assert!(report["peak_gmacs"].is_null() && report["peak_share"].is_null(), "{report}");
+    assert!(number(&report, "tokens_per_second") > 0.0);
+}
+
+#[test]
+fn kernels() {
+    let rows = chalot(&["bench", "kernels", "--shape", "tiny", "--rounds", "1", "-t", "1", "--json"]).json();
+    let rows = rows.as_array().unwrap();
+    for packing in ["trit2", "trit5", "int8", "int4"] {
+        let tokens: Vec<_> =
+            rows.iter().filter(|row| row["packing"] == packing).map(|row| number(row, "tokens")).collect();
+        assert_eq!(tokens, [1.0, 5.0, 512.0], "{packing}");
+    }
+    for row in rows {
+        assert_eq!((&row["shape"], &row["rows"], &row["cols"]), (&"tiny".into(), &160.into(), &64.into()));
+        assert_near(number(row, "bandwidth_share"), number(row, "gbs") / number(row, "bandwidth_gbs"));
+        let products = number(row, "tokens") * 160.0 * 64.0;
+        assert_near(number(row, "gmacs"), products / number(row, "microseconds") / 1e3);
+    }
+}
+
+#[test]
+fn for_people() {
+    let text = chalot(&["bench", "decode", "--shape", "tiny", "-n", "1", "--layers", "1"]).ok();
+    assert!(text.starts_with("tiny (1 of 2 layers), trit2, head int8, "), "{text}");
+    assert!(text.contains("share "), "{text}");
+    let text =
+        chalot(&["bench", "kernels", "--shape", "tiny", "--packing", "trit2/64", "--rounds", "1"]).ok();
+    assert_eq!(text.lines().filter(|line| line.starts_with("trit2/64")).count(), 3, "{text}");
+}
+
+#[test]
+fn mistakes_name_what_is_known() {
+    for (args, parts) in [
+        (
+            &["decode", "--shape", "gpt-5"][..],
+            &["gpt-5", "bitnet-2b", "llama-8b", "smollm2-135m", "tiny"][..],
+        ),
+        (&["kernels", "--shape", "gpt-5"], &["gpt-5", "bitnet-2b"]),
+        (&["decode", "--packing", "int3"], &["int3", "trit2", "int8/32"]),
+        (&["prefill", "--shape", "tiny", "--layers", "3"], &["--layers 3", "tiny has 2"]),
+        (&["prefill", "--layers", "0"], &["--layers", "at least 1"]),
+        (&["decode", "--shape", "tiny", "--depth", "5000"], &["--depth 5000", "4096"]),
+    ] {
+        let ran = chalot(&[&["bench"], args].concat());
+        assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "{args:?}: no '{part}' in {}", ran.stderr);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Models of known shapes with random weights: what benchmarks compute when there is nothing to download.
+//!
+//! Weights are made in the kernels' own order, at the speed of writing memory; nothing is quantized. Scales are such that
+//! signals keep their size from layer to layer, so that every operation meets ordinary numbers. What such a model says
+//! is noise; how fast it says it is not.
+use bytes::Bytes;
+use chalot_simd::AlignedVec;
+use chalot_tensor::{
+    Format, Matrix, MatrixError, MatrixSpec, ScaleBy,
+    elementwise::Activation,
+    rope::{RopeScaling, RopeStyle},
+};
+use half::f16;
+
+use crate::{
+    config::{Biases, LayerConfig, ModelConfig, QkNorm, RopeConfig},
+    weights::{Attention, Ffn, GatedFfn, Layer, Linear, Model},
+};
+
+/// The shapes that [`shape`] knows by name.
+pub const SHAPES: [&str; 5] = ["bitnet-2b", "llama-8b", "qwen3-1.7b", "smollm2-135m", "tiny"];
+
+/// The configuration of a model known by name: BitNet b1.58 2B-4T, Llama 3 8B, Qwen3 1.7B, SmolLM2 135M, and one that is
+/// made in no time, for tests.
+pub fn shape(name: &str) -> Option<ModelConfig> {
+    let plain = |hidden, intermediate, layers, (heads, kv_heads, head_dim): (usize, usize, usize), vocab| {
+        let rope =
+            RopeConfig { style: RopeStyle::Neox, theta: 5e5, dims: head_dim, scaling: RopeScaling::None };
+        ModelConfig {
+            name: name.to_owned(),
+            family: "llama".to_owned(),
+            vocab_size: vocab,
+            hidden_size: hidden,
+            num_heads: heads,
+            num_kv_heads: kv_heads,
+            head_dim,
+            intermediate_size: intermediate,
+            context_length: 8192,
+            norm_eps: 1e-5,
+            activation: Activation::Silu,
+            rope: vec![rope],
+            attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            attention_soft_cap: None,
+            final_soft_cap: None,
+            embedding_scale: 1.0,
+            tied_embeddings: true,
+            qk_norm: QkNorm::None,
+            sub_norms: false,
+            post_norms: false,
+            biases: Biases::default(),
+            layers: vec![LayerConfig { window: None, rope: 0, experts: false }; layers],
+            experts: None,
+        }
+    };
+    let bitnet = |config| ModelConfig {
+        family: "bitnet".to_owned(),
+        context_length: 4096,
+        activation: Activation::Relu2,
+        sub_norms: true,
+        ..config
+    };
+    Some(match name {
+        "bitnet-2b" => bitnet(plain(2560, 6912, 30, (20, 5, 128), 128_256)),
+        "llama-8b" => {
+            ModelConfig { tied_embeddings: false, ..plain(4096, 14_336, 32, (32, 8, 128), 128_256) }
+        }
+        "qwen3-1.7b" => ModelConfig {
+            family: "qwen3".to_owned(),
+            qk_norm: QkNorm::Head,
+            ..plain(2048, 6144, 28, (16, 8, 128), 151_936)
+        },
+        "smollm2-135m" => plain(576, 1536, 30, (9, 3, 64), 49_152),
+        "tiny" => bitnet(plain(64, 160, 2, (4, 2, 16), 256)),
+        _ => return None,
+    })
+}
+
+/// A model with random weights: those of the layers in the format `weights`, embedding and head in `head`.
+///
+/// The same arguments make the same model. There is no support for experts and biases: no shape has them.
+///
+/// # Errors
+/// [`MatrixError`] when a format or a shape of the configuration is impossible.
+pub fn synthetic(
+    config: ModelConfig,
+    weights: Format,
+    head: Format,
+    seed: u64,
+) -> Result<Model, MatrixError> {
+    let mut maker = Maker { format: weights, seed };
+    let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+    let layers = config.layers.iter().map(|_| maker.layer(&config)).collect::<Result<_, _>>()?;
+    maker.format = head;
+    let embedding = maker.matrix(vocab, hidden)?;
+    let head = if config.tied_embeddings { None } else { Some(maker.matrix(vocab, hidden)?) };
+    Ok(Model { embedding, layers, final_norm: vec![1.0; hidden], head, config })
+}
+
+struct Maker {
+    format: Format,
+    seed: u64,
+}
+
+impl Maker {
+    fn layer(&mut self, config: &ModelConfig) -> Result<Layer, MatrixError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let (q, kv) = (config.q_width(), config.kv_width());
+        let head_norm = match config.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Head => Some((config.head_dim, config.head_dim)),
+            QkNorm::Row => Some((q, kv)),
+        };
+        let ones = |len: usize| vec![1.0; len];
+        let sub_norm = |len| config.sub_norms.then(|| ones(len));
+        let post_norm = || config.post_norms.then(|| ones(hidden));
+        Ok(Layer {
+            attention: Attention {
+                norm: ones(hidden),
+                q: self.linear(q, hidden)?,
+                k: self.linear(kv, hidden)?,
+                v: self.linear(kv, hidden)?,
+                o: self.linear(hidden, q)?,
+                q_norm: head_norm.map(|(q, _)| ones(q)),
+                k_norm: head_norm.map(|(_, k)| ones(k)),
+                sub_norm: sub_norm(q),
+                post_norm: post_norm(),
+            },
+            ffn_norm: ones(hidden),
+            ffn: Ffn::Dense(GatedFfn {
+                gate: self.linear(inner, hidden)?,
+                up: self.linear(inner, hidden)?,
+                down: self.linear(hidden, inner)?,
+                sub_norm: sub_norm(inner),
+            }),
+            ffn_post_norm: post_norm(),
+        })
+    }
+
+    fn linear(&mut self, rows: usize, cols: usize) -> Result<Linear, MatrixError> {
+        Ok(Linear { weight: self.matrix(rows, cols)?, bias: None })
+    }
+
+    fn matrix(&mut self, rows: usize, cols: usize) -> Result<Matrix, MatrixError> {
+        self.seed += 1;
+        random_matrix(MatrixSpec { format: self.format, rows, cols }, self.seed)
+    }
+}
+
+/// A matrix of random weights whose outputs are about as large as its inputs.
+///
+/// # Errors
+/// [`MatrixError`] when the specification is impossible.
+pub fn random_matrix(spec: MatrixSpec, seed: u64) -> Result<Matrix, MatrixError> {
+    let mut image = AlignedVec::<u8>::zeroed(spec.image_len()?);
+    fill_weights(&mut image[spec.weights()], spec.format, seed);
+    // The root mean square of the codes, so that sums of `cols` products have that of one activation.
+    let spread = match spec.format {
+        Format::F32 | Format::F16 | Format::Bf16 => 1.0,
+        Format::Int8(_) => 73.9,
+        Format::Int4 { .. } => 4.6,
+        Format::Trit2(_) => 0.71,
+        Format::Trit5(_) => 0.82,
+    };
+    let scale = 1.0 / (spread * (spec.cols as f32).sqrt());
+    match spec.format {
+        Format::Int8(ScaleBy::Group(_)) | Format::Int4 { .. } => {
+            fill(&mut image[spec.scales()], f16::from_f32(scale).to_le_bytes());
+            fill(&mut image[spec.mins()], f16::from_f32(-7.5 * scale).to_le_bytes());
+        }
+        _ => fill(&mut image[spec.scales()], scale.to_le_bytes()),
+    }
+    Matrix::from_image(spec, Bytes::from_owner(image))
+}
+
+fn fill<const N: usize>(bytes: &mut [u8], value: [u8; N]) {
+    bytes.as_chunks_mut().0.fill(value);
+}
+
+/// Random codes that the format has; floats of one magnitude and either sign.
+fn fill_weights(bytes: &mut [u8], format: Format, seed: u64) {
+    // Xorshift, of period 2^64 - 1: no state but 0 leads to 0.
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    // An image's parts are whole cache lines.
+    let words = bytes.as_chunks_mut::<8>().0;
+    let mut fill = |word: &dyn Fn(u64) -> u64| {
+        words.iter_mut().for_each(|bytes| *bytes = word(random()).to_le_bytes());
+    };
+    match format {
+        Format::Int8(_) | Format::Int4 { .. } => fill(&|x| x),
+        // There is no code 3: it becomes 1, weight 0, which thus is half of all weights.
+        Format::Trit2(_) => fill(&|x| x & !((x & (x >> 1) & 0x5555_5555_5555_5555) << 1)),
+        Format::Trit5(_) => {
+            let bytes: [u8; 256] = std::array::from_fn(|x| (((x * 243) >> 8) * 256).div_ceil(243) as u8);
+            fill(&|x| u64::from_le_bytes(x.to_le_bytes().map(|byte| bytes[usize::from(byte)])));
+        }
+        // Random sign and fraction, exponent -6.
+        Format::F32 => fill(&|x| x & 0x807F_FFFF_807F_FFFF | 0x3C80_0000_3C80_0000),
+        Format::F16 => fill(&|x| x & 0x83FF_83FF_83FF_83FF | 0x2400_2400_2400_2400),
+        Format::Bf16 => fill(&|x| x & 0x807F_807F_807F_807F | 0x3C80_3C80_3C80_3C80),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chalot_simd::Isa;
+    use chalot_tensor::Exec;
+
+    use super::*;
+    use crate::{Engine, EngineOptions, Sequence, SequenceOptions};
+
+    const FORMATS: [&str; 10] = [
+        "trit2/tensor",
+        "trit2/128",
+        "trit5/row",
+        "trit5/64",
+        "int8/row",
+        "int8/32",
+        "int4/32",
+        "int4m/32",
+        "f16",
+        "bf16",
+    ];
+
+    #[test]
+    fn every_shape_is_a_valid_configuration() {
+        for name in SHAPES {
+            shape(name).unwrap().validate(name).unwrap();
+        }
+        assert!(shape("gpt-5").is_none());
+    }
+
+    #[test]
+    fn bitnet_has_its_known_size() {
+        let config = shape("bitnet-2b").unwrap();
+        let layer = 2560 * (2 * config.q_width() + 2 * config.kv_width() + 3 * config.intermediate_size);
+        assert_eq!(config.num_layers() * layer, 2_084_044_800);
+    }
+
+    #[test]
+    fn outputs_are_as_large_as_inputs() {
+        for format in FORMATS.into_iter().chain(["f32"]) {
+            let spec = MatrixSpec { format: format.parse().unwrap(), rows: 64, cols: 2048 };
+            let weights = random_matrix(spec, 3).unwrap().to_f32();
+            let power: f32 = weights.iter().map(|w| w * w).sum::<f32>() / 64.0;
+            assert!((0.8..1.25).contains(&power), "{format}: {power}");
+            let mean = weights.iter().sum::<f32>() / weights.len() as f32;
+            assert!(mean.abs() < 0.15 * (power / 2048.0).sqrt(), "{format}: mean {mean}");
+        }
+    }
+
+    #[test]
+    fn ternary_codes_are_the_three() {
+        for format in ["trit2/tensor", "trit5/tensor"] {
+            let spec = MatrixSpec { format: format.parse().unwrap(), rows: 16, cols: 640 };
+            let mut weights = random_matrix(spec, 9).unwrap().to_f32();
+            weights.sort_by(f32::total_cmp);
+            weights.dedup();
+            assert_eq!(weights.len(), 3, "{format}");
+        }
+    }
+
+    #[test]
+    fn every_format_computes_and_the_seed_decides() {
+        let logits = |format: &str, seed| {
+            let config = shape("tiny").unwrap();
+            let model = synthetic(config, format.parse().unwrap(), "int8/row".parse().unwrap(), seed);
+            let model = Arc::new(model.unwrap());
+            let exec = Exec::new(Isa::best(), 1);
+            let mut engine = Engine::new(model.clone(), exec, EngineOptions::default()).unwrap();
+            let mut sequence = Sequence::new(&model, SequenceOptions::default()).unwrap();
+            engine.forward(&mut sequence, &[1, 2, 3]).unwrap().to_vec()
+        };
+        for format in FORMATS {
+            let found = logits(format, 1);
+            assert!(found.iter().all(|x| x.is_finite()), "{format}");
+            assert!(found.iter().any(|&x| x != found[0]), "{format}");
+            assert_eq!(found, logits(format, 1), "{format}");
+            assert_ne!(found, logits(format, 2), "{format}");
+        }
+    }
+}
