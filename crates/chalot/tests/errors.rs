@@ -29,6 +29,7 @@ fn mistakes_in_the_call() {
         (&["run", "-n", "0"], 2, &["--tokens", "at least 1", "chalot run --help"]),
         (&["run", "--temp", "warm"], 2, &["--temp", "a number"]),
         (&["run", "--temp=-1"], 2, &["--temp", "0 to 100"]),
+        (&["run", "--temp", "-1"], 2, &["--temp", "0 to 100"]),
         (&["run", "--top-p", "0"], 2, &["--top-p"]),
         (&["run", "--isa", "mmx"], 2, &["mmx", "scalar", "avx512"]),
         (&["run", "--threads", "0"], 2, &["--threads", "1 to 1024"]),
@@ -64,10 +65,10 @@ fn files_that_are_not_there_or_not_models() {
     let out = path("out.gguf");
     let nowhere = path("no/such/folder/out.gguf");
     check(&[
-        (&["run", missing], 1, &["missing.gguf", "No such file"]),
-        (&["chat", missing], 1, &["missing.gguf", "No such file"]),
-        (&["inspect", missing], 1, &["missing.gguf", "No such file"]),
-        (&["convert", missing, arg(&out)], 1, &["missing.gguf", "No such file"]),
+        (&["run", missing], 1, &["missing.gguf", "No such file", "check the path"]),
+        (&["chat", missing], 1, &["missing.gguf", "No such file", "check the path"]),
+        (&["inspect", missing], 1, &["missing.gguf", "No such file", "check the path"]),
+        (&["convert", missing, arg(&out)], 1, &["missing.gguf", "No such file", "check the path"]),
         (&["run", "-f", missing], 1, &["missing.gguf", "No such file"]),
         (&["perplexity", "--file", missing], 1, &["missing.gguf", "No such file"]),
         (&["tokenizer", "count", "--vocab", missing, "a"], 1, &["missing.gguf", "No such file"]),

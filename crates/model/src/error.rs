@@ -10,7 +10,7 @@ use chalot_tensor::matrix::MatrixError;
 #[non_exhaustive]
 pub enum ModelError {
     /// The operating system refused.
-    #[error("{file}: {source}")]
+    #[error("{file}: {source}{}", io_mend(source))]
     Io {
         /// The path as the user named it.
         file: String,
@@ -119,6 +119,15 @@ pub enum ModelError {
     /// Slices that do not fit an operation: a mistake in this library, not of a file.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+}
+
+/// What to do when the system refuses, where that can be told.
+fn io_mend(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => "; check the path",
+        std::io::ErrorKind::PermissionDenied => "; check the file's permissions",
+        _ => "",
+    }
 }
 
 /// A tensor's shape, outermost dimension first; prints as `2560 x 6912`.

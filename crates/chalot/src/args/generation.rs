@@ -86,7 +86,7 @@ pub struct Chat {
 
 /// How the next token is chosen.
 #[derive(Args, Debug, Clone)]
-#[command(next_help_heading = "Sampling")]
+#[command(next_help_heading = "Sampling", allow_negative_numbers = true)] // so that `--temp -1` is told its range
 pub struct Sampling {
     /// Temperature; 0 always takes the likeliest token
     #[arg(long, value_name = "T", default_value = "0.7", value_parser = values::temperature)]
