@@ -60,6 +60,7 @@ mod scratch;
 mod spec;
 mod stream;
 mod tokenizer;
+pub mod train;
 mod unicode;
 mod vocab;
 mod windows;
