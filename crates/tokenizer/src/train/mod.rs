@@ -41,13 +41,16 @@ mod ids;
 mod linear;
 mod merge;
 mod queue;
+mod speed;
 mod state;
+pub(crate) use state::{aside, write_aside};
 mod words;
 
 use std::ops::ControlFlow;
 
 use count::Position;
 pub use error::TrainError;
+pub use speed::Speed;
 use ids::Ids;
 use merge::Merger;
 use words::Words;
