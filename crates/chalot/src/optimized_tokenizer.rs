@@ -39,7 +39,10 @@ impl OptimizedTokenizer {
     /// that occur twice.
     pub fn new(vocab_size: usize) -> Self {
         let special_tokens = Vec::new();
-        Self { options: TrainOptions { vocab_size, special_tokens, ..TrainOptions::default() }, tokenizer: None }
+        Self {
+            options: TrainOptions { vocab_size, special_tokens, ..TrainOptions::default() },
+            tokenizer: None,
+        }
     }
 
     /// Trains on texts, in place of what was trained before, on all cores. Each text is cut into words by itself.

@@ -8,7 +8,8 @@ use support::{arg, chalot, chalot_with, command};
 
 /// Documents with enough words in common to train on.
 fn text() -> String {
-    let verse = "the cat sat on the mat and the hat\nthe dog ate the cat's dinner, then it rained 2026 times\n";
+    let verse =
+        "the cat sat on the mat and the hat\nthe dog ate the cat's dinner, then it rained 2026 times\n";
     [verse.repeat(30), verse.to_uppercase().repeat(20), "日本の猫 ".repeat(50)].join("<|endoftext|>")
 }
 
@@ -32,15 +33,18 @@ fn trained_vocabularies_encode_in_every_format() {
     assert_eq!(fs::read(&json).unwrap(), fs::read(&again).unwrap());
     let gguf = path("vocab.gguf");
     train(&input, &gguf, &["--pattern", "llama3"]).ok();
-    let encode = |vocab: &Path| chalot(&["tokenizer", "encode", "--vocab", arg(vocab), "the cat's 日本 20266"]).ok();
+    let encode =
+        |vocab: &Path| chalot(&["tokenizer", "encode", "--vocab", arg(vocab), "the cat's 日本 20266"]).ok();
     let ids = encode(&json);
     assert_eq!(encode(&gguf), ids);
     let back = chalot_with(&ids, &["tokenizer", "decode", "--vocab", arg(&json), "-"]).ok();
     assert_eq!(back, "the cat's 日本 20266");
-    let list = chalot(&["tokenizer", "encode", "--json", "--vocab", arg(&json), "the cat's 日本 20266"]).json();
+    let list =
+        chalot(&["tokenizer", "encode", "--json", "--vocab", arg(&json), "the cat's 日本 20266"]).json();
     let words: Vec<String> = list.as_array().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(words.join(" "), ids.trim());
-    let lists = chalot_with("a\nb", &["tokenizer", "encode", "--json", "--lines", "--vocab", arg(&json), "-"]).json();
+    let lists =
+        chalot_with("a\nb", &["tokenizer", "encode", "--json", "--lines", "--vocab", arg(&json), "-"]).json();
     assert_eq!(lists.as_array().unwrap().len(), 2);
     let ran = train(&input, &path("ranks.tiktoken"), &["--min-frequency", "1"]);
     assert!(ran.stderr.contains("name them"), "{}", ran.stderr);
@@ -49,7 +53,10 @@ fn trained_vocabularies_encode_in_every_format() {
     let ran = train(&input, &json, &[]);
     assert!(ran.code == Some(1) && ran.stderr.contains("--force"), "{}", ran.stderr);
     train(&input, &json, &["--force", "--special", "<|im_end|>", "--special", "<|pad|>"]).ok();
-    assert_eq!(chalot(&["tokenizer", "encode", "--special", "--vocab", arg(&json), "<|pad|><|im_end|>"]).ok(), "1 0\n");
+    assert_eq!(
+        chalot(&["tokenizer", "encode", "--special", "--vocab", arg(&json), "<|pad|><|im_end|>"]).ok(),
+        "1 0\n"
+    );
     let ran = train(&input, &path("large.json"), &["--vocab-size=50000"]);
     assert!(ran.code != Some(0) || ran.stderr.contains("give more text"), "{}", ran.stderr);
 }
@@ -66,7 +73,16 @@ fn shards() {
     train(&input, &json, &[]).ok();
     let index = path("train.json");
     let ran = chalot(&[
-        "tokenizer", "encode", "--vocab", arg(&json), "--shards", arg(&index), "--shard-tokens", "300", "--files", arg(&input),
+        "tokenizer",
+        "encode",
+        "--vocab",
+        arg(&json),
+        "--shards",
+        arg(&index),
+        "--shard-tokens",
+        "300",
+        "--files",
+        arg(&input),
         arg(&lines),
     ]);
     assert!(ran.stderr.contains("5 documents"), "{}", ran.stderr);
@@ -82,7 +98,8 @@ fn shards() {
     assert_eq!(shards.iter().map(|shard| shard.documents.len()).sum::<usize>(), 5);
     // From stdin, and without end or offsets.
     let index = path("piped.json");
-    let args = ["tokenizer", "encode", "--vocab", arg(&json), "--end=", "--no-offsets", "--shards", arg(&index)];
+    let args =
+        ["tokenizer", "encode", "--vocab", arg(&json), "--end=", "--no-offsets", "--shards", arg(&index)];
     chalot_with("the cat<|endoftext|>the hat", &args).ok();
     let reader = ShardReader::open(&index).unwrap();
     assert_eq!((reader.index().documents, reader.index().end_of_text), (2, None));
@@ -106,8 +123,25 @@ fn mistakes() {
         (train(&bad, &out, &["--max-token-bytes", "1"]), 1, &["at least 2"]),
         (train(&bad, &path("no/out.json"), &[]), 1, &["no folder"]),
         (chalot(&["tokenizer", "encode", "--shards", arg(&index)]), 2, &["--files"]),
-        (chalot(&["tokenizer", "encode", "--shards", arg(&index), "--files", arg(&bad), "--end", "<none>"]), 2, &["<none>"]),
-        (chalot(&["tokenizer", "encode", "--shards", arg(&index), "--files", arg(&bad)]), 1, &["bad.jsonl", "line 2"]),
+        (
+            chalot(&[
+                "tokenizer",
+                "encode",
+                "--shards",
+                arg(&index),
+                "--files",
+                arg(&bad),
+                "--end",
+                "<none>",
+            ]),
+            2,
+            &["<none>"],
+        ),
+        (
+            chalot(&["tokenizer", "encode", "--shards", arg(&index), "--files", arg(&bad)]),
+            1,
+            &["bad.jsonl", "line 2"],
+        ),
     ] {
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
@@ -127,7 +161,8 @@ fn an_interrupt_is_no_loss() {
     let path = |name: &str| folder.path().join(name);
     let input = path("text.txt");
     // Different words without end, so that there is time to interrupt.
-    let word = |n: u32| format!("{:x}", n.wrapping_mul(2_654_435_761)).replace(|c: char| c.is_ascii_digit(), "q");
+    let word =
+        |n: u32| format!("{:x}", n.wrapping_mul(2_654_435_761)).replace(|c: char| c.is_ascii_digit(), "q");
     let text: String = (0..400_000).map(|n| word(n) + " ").collect();
     fs::write(&input, text).unwrap();
     let arguments = |out: &str| {
@@ -135,7 +170,8 @@ fn an_interrupt_is_no_loss() {
         ["tokenizer", "train", arg(&input), "--vocab-size", "6000", "--out", arg(&out)].map(str::to_owned)
     };
     assert!(command().args(arguments("whole.json")).output().unwrap().status.success());
-    let child = command().args(arguments("cut.json")).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let child =
+        command().args(arguments("cut.json")).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(150));
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();

@@ -15,7 +15,8 @@ fn main() {
     let mut linear_bytes = 1_000_000;
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|number| number.parse().ok()).expect("a number is needed");
+        let mut number =
+            || arguments.next().and_then(|number| number.parse().ok()).expect("a number is needed");
         match argument.as_str() {
             "--entries" => options.vocab_size = number(),
             "--threads" => options.threads = number(),
@@ -27,7 +28,8 @@ fn main() {
         println!("usage: train TEXT... [--entries N] [--threads N] [--linear BYTES]");
         return;
     }
-    let input = InputOptions { separator: Some("<|endoftext|>".into()), cut: true, ..InputOptions::default() };
+    let input =
+        InputOptions { separator: Some("<|endoftext|>".into()), cut: true, ..InputOptions::default() };
     let texts = || Texts::new(files.clone(), input.clone());
     let mut go = |_| ControlFlow::Continue(());
     let mut trainer = Trainer::new(options.clone()).expect("the options fit nothing");

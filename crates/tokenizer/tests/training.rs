@@ -75,23 +75,38 @@ fn texts(seed: u64) -> Vec<String> {
     };
     let parts: &[&str] = match seed % 4 {
         0 => &["a", "b", "ab", "aa", " ", "aaa"],
-        1 => &["the ", "then", "his ", "this", "hat", "’s", " cat", "\n\n", "12", "2026", "'ll", "日本", "é", "--", "="],
+        1 => &[
+            "the ", "then", "his ", "this", "hat", "’s", " cat", "\n\n", "12", "2026", "'ll", "日本", "é",
+            "--", "=",
+        ],
         2 => &["-", "--", "= ", "a", "-a", "\t", "        ", "   "],
-        _ => &["for", " (", "i", "++", ");\n", "    ", "return ", "x", "_", "Camel", "Case", "HTTP", "0x", "ff", "{", "}\n"],
+        _ => &[
+            "for", " (", "i", "++", ");\n", "    ", "return ", "x", "_", "Camel", "Case", "HTTP", "0x", "ff",
+            "{", "}\n",
+        ],
     };
     (0..1 + random(8)).map(|_| (0..random(120)).map(|_| parts[random(parts.len())]).collect()).collect()
 }
 
 #[test]
 fn merges() {
-    let patterns = [Pattern::Gpt2, Pattern::Llama3, Pattern::Qwen2, Pattern::O200k, Pattern::Cl100k, Pattern::Regex(r"\d|\D+".into())];
+    let patterns = [
+        Pattern::Gpt2,
+        Pattern::Llama3,
+        Pattern::Qwen2,
+        Pattern::O200k,
+        Pattern::Cl100k,
+        Pattern::Regex(r"\d|\D+".into()),
+    ];
     let runs: Vec<(TrainOptions, Vec<String>)> = (0..240u64)
         .map(|seed| {
             let at = seed as usize;
             let options = TrainOptions {
                 vocab_size: 262 + at * 7 % 200,
                 min_frequency: seed / 3 % 4,
-                special_tokens: [vec!["<|endoftext|>".into()], vec!["the".into(), "a".into()], Vec::new()][at % 3].clone(),
+                special_tokens: [vec!["<|endoftext|>".into()], vec!["the".into(), "a".into()], Vec::new()]
+                    [at % 3]
+                    .clone(),
                 alphabet: if at % 5 == 4 { Alphabet::Seen } else { Alphabet::Bytes },
                 max_token_bytes: (at % 7 == 6).then_some(2 + at % 9),
                 pattern: patterns[at / 4 % patterns.len()].clone(),
@@ -129,7 +144,14 @@ fn merges() {
 #[test]
 fn files() {
     let texts: Vec<String> = (0..8).flat_map(texts).collect();
-    let patterns = [Pattern::Gpt2, Pattern::Llama3, Pattern::Qwen2, Pattern::O200k, Pattern::Cl100k, Pattern::Regex(r"\d|\D+".into())];
+    let patterns = [
+        Pattern::Gpt2,
+        Pattern::Llama3,
+        Pattern::Qwen2,
+        Pattern::O200k,
+        Pattern::Cl100k,
+        Pattern::Regex(r"\d|\D+".into()),
+    ];
     let tokenizers: Vec<Tokenizer> = patterns
         .into_iter()
         .map(|pattern| train(&TrainOptions { vocab_size: 500, pattern, ..TrainOptions::default() }, &texts))

@@ -96,7 +96,9 @@ impl Texts {
     fn open(&self, path: &Path) -> Result<Opened, InputError> {
         match self.options.kind.unwrap_or_else(|| kind_of(path)) {
             Kind::Plain => Ok(Box::new(plain::Plain::new(open::open(path)?, &self.options))),
-            Kind::JsonLines => Ok(Box::new(json_lines::JsonLines::new(open::open(path)?, &self.options.field))),
+            Kind::JsonLines => {
+                Ok(Box::new(json_lines::JsonLines::new(open::open(path)?, &self.options.field)))
+            }
             #[cfg(feature = "parquet")]
             Kind::Parquet => Ok(Box::new(parquet::Parquet::open(path, &self.options.field)?)),
             #[cfg(not(feature = "parquet"))]
@@ -140,7 +142,10 @@ impl Iterator for Texts {
 
 impl std::fmt::Debug for Texts {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Texts").field("files", &self.files).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Texts")
+            .field("files", &self.files)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

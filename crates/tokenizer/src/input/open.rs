@@ -96,7 +96,10 @@ impl<R: BufRead> Read for Zstd<R> {
             let mut decoder = FrameDecoder::new();
             match decoder.init(&mut self.input) {
                 Ok(()) => self.frame = Some(decoder),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
                     let length = u64::from(length);
                     if io::copy(&mut self.input.by_ref().take(length), &mut io::sink())? < length {
                         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -59,7 +59,10 @@ impl Parquet {
                 if self.group == self.reader.num_row_groups() {
                     return Ok(false);
                 }
-                let column = self.reader.get_row_group(self.group).and_then(|group| group.get_column_reader(self.column));
+                let column = self
+                    .reader
+                    .get_row_group(self.group)
+                    .and_then(|group| group.get_column_reader(self.column));
                 self.group += 1;
                 match column.map_err(|error| damaged(&self.file, &error))? {
                     ColumnReader::ByteArrayColumnReader(reader) => self.open = Some(reader),

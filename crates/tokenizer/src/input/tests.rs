@@ -75,7 +75,8 @@ fn long_texts_in_parts() {
     let text = "some words of 日本 and été\n".repeat(200_000);
     let path = folder.file("long.txt", &text);
     for separator in [None, Some("|||")] {
-        let options = InputOptions { cut: true, separator: separator.map(String::from), ..InputOptions::default() };
+        let options =
+            InputOptions { cut: true, separator: separator.map(String::from), ..InputOptions::default() };
         let parts = read(&path, &options).unwrap();
         assert!(parts.len() >= 5 && parts.iter().all(|part| part.len() <= 3 << 20), "{}", parts.len());
         assert!(parts.concat() == text);
@@ -112,7 +113,10 @@ fn json_lines() {
 fn bad_places_are_named() {
     let folder = Folder::new();
     refused(&folder.file("a.txt", b"one\ntwo\xff"), &["a.txt", "line 2", "UTF-8", "iconv"]);
-    refused(&folder.file("b.jsonl", "{\"text\": \"a\"}\n\n{\"text\": }\n"), &["b.jsonl", "line 3", "mend or remove"]);
+    refused(
+        &folder.file("b.jsonl", "{\"text\": \"a\"}\n\n{\"text\": }\n"),
+        &["b.jsonl", "line 3", "mend or remove"],
+    );
     refused(&folder.file("c.jsonl", "{\"txt\": \"a\"}\n"), &["c.jsonl", "line 1", "no field \"text\""]);
     refused(&folder.file("d.jsonl", b"{\"text\": \"\xff\"}\n"), &["d.jsonl", "line 1", "UTF-8"]);
     refused(&folder.file("e.jsonl", "[1]\n"), &["e.jsonl", "line 1", "an object"]);
@@ -153,7 +157,8 @@ mod parquet_files {
         let schema = "message rows { required int64 id; optional binary text (utf8); }";
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
-        let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, properties).unwrap();
+        let mut writer =
+            SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, properties).unwrap();
         for rows in groups {
             let mut group = writer.next_row_group().unwrap();
             let mut column = group.next_column().unwrap().unwrap();
@@ -189,9 +194,15 @@ mod parquet_files {
             assert_eq!(read(&path, &InputOptions::default()).unwrap(), expected, "{compression}");
         }
         let error = |field: &str| {
-            read(&path, &InputOptions { field: field.into(), ..InputOptions::default() }).unwrap_err().to_string()
+            read(&path, &InputOptions { field: field.into(), ..InputOptions::default() })
+                .unwrap_err()
+                .to_string()
         };
-        assert!(error("content").contains("not there") && error("content").contains("text"), "{}", error("content"));
+        assert!(
+            error("content").contains("not there") && error("content").contains("text"),
+            "{}",
+            error("content")
+        );
         assert!(error("id").contains("not one text a row"), "{}", error("id"));
     }
 

@@ -138,7 +138,9 @@ pub enum ShardError {
         expected: String,
     },
     /// An id that the vocabulary does not have.
-    #[error("id {id} was to be written, but the vocabulary ends at {end}; encode with the vocabulary of the shards")]
+    #[error(
+        "id {id} was to be written, but the vocabulary ends at {end}; encode with the vocabulary of the shards"
+    )]
     Id {
         /// The id.
         id: u32,

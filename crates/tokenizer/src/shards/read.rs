@@ -44,7 +44,11 @@ impl ShardReader {
         if self.index.vocabulary == fingerprint {
             return Ok(());
         }
-        Err(self.wrong("vocabulary", quote(&self.index.vocabulary), format!("{fingerprint}, the vocabulary's")))
+        Err(self.wrong(
+            "vocabulary",
+            quote(&self.index.vocabulary),
+            format!("{fingerprint}, the vocabulary's"),
+        ))
     }
 
     /// All ids of one shard, after a look at its checksum and at every id.
@@ -53,7 +57,11 @@ impl ShardReader {
     /// [`ShardError::Io`], [`ShardError::Entry`].
     pub fn read(&self, shard: usize) -> Result<Vec<u32>, ShardError> {
         let Some(entry) = self.index.shards.get(shard) else {
-            return Err(self.wrong("shards", format!("{} of them", self.index.shards.len()), format!("number {shard}")));
+            return Err(self.wrong(
+                "shards",
+                format!("{} of them", self.index.shards.len()),
+                format!("number {shard}"),
+            ));
         };
         let path = self.path_of(entry);
         let bytes = fs::read(&path).map_err(|error| ShardError::io(&path, error))?;
@@ -64,7 +72,11 @@ impl ShardReader {
             expected,
         };
         if bytes.len() as u64 != self.bytes_of(entry)? {
-            return Err(wrong("size".into(), format!("{} bytes", bytes.len()), format!("{} ids", entry.tokens)));
+            return Err(wrong(
+                "size".into(),
+                format!("{} bytes", bytes.len()),
+                format!("{} ids", entry.tokens),
+            ));
         }
         let found = hex(&Sha256::digest(&bytes));
         if found != entry.sha256 {
@@ -111,18 +123,30 @@ impl ShardReader {
             return Err(self.wrong("dtype", "u16", format!("u32 for {} entries", index.vocab_size)));
         }
         if let Some(id) = index.end_of_text.filter(|id| *id as usize >= index.vocab_size) {
-            return Err(self.wrong("end_of_text", id.to_string(), format!("an id below {}", index.vocab_size)));
+            return Err(self.wrong(
+                "end_of_text",
+                id.to_string(),
+                format!("an id below {}", index.vocab_size),
+            ));
         }
         let mut tokens = 0u64;
         for (at, shard) in index.shards.iter().enumerate() {
             let entry = |field: &str| format!("shards[{at}].{field}");
             // A name with a path in it would lead out of the folder.
             if Path::new(&shard.file).file_name() != Some(shard.file.as_ref()) {
-                return Err(self.wrong(&entry("file"), quote(&shard.file), "the name of a file in this folder"));
+                return Err(self.wrong(
+                    &entry("file"),
+                    quote(&shard.file),
+                    "the name of a file in this folder",
+                ));
             }
             let ascending = shard.documents.is_sorted_by(|a, b| a <= b);
             if !ascending || shard.documents.last().is_some_and(|&last| last > shard.tokens) {
-                return Err(self.wrong(&entry("documents"), "places out of order", format!("ascending, up to {}", shard.tokens)));
+                return Err(self.wrong(
+                    &entry("documents"),
+                    "places out of order",
+                    format!("ascending, up to {}", shard.tokens),
+                ));
             }
             let path = self.path_of(shard);
             let found = File::open(&path).and_then(|file| file.metadata());
@@ -138,7 +162,11 @@ impl ShardReader {
             tokens = tokens.saturating_add(shard.tokens);
         }
         if tokens != index.tokens {
-            return Err(self.wrong("tokens", index.tokens.to_string(), format!("{tokens}, the sum of all shards")));
+            return Err(self.wrong(
+                "tokens",
+                index.tokens.to_string(),
+                format!("{tokens}, the sum of all shards"),
+            ));
         }
         Ok(())
     }

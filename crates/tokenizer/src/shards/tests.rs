@@ -115,5 +115,11 @@ fn what_an_interrupted_run_leaves() {
     drop(writer);
     // No index, no half of a shard; whole shards of the run before may be there.
     assert!(!path.exists());
-    assert!(fs::read_dir(folder.path()).unwrap().all(|entry| !entry.unwrap().path().to_string_lossy().ends_with(".part")));
+    assert!(
+        fs::read_dir(folder.path()).unwrap().all(|entry| !entry
+            .unwrap()
+            .path()
+            .to_string_lossy()
+            .ends_with(".part"))
+    );
 }

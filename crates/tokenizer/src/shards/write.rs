@@ -55,13 +55,19 @@ impl ShardWriter {
     /// # Errors
     /// [`ShardError::Id`] for an end-of-text id that the vocabulary does not have, [`ShardError::Io`] if an index of
     /// that name is there and cannot be removed.
-    pub fn create(index: &Path, tokenizer: &Tokenizer, options: ShardOptions) -> Result<ShardWriter, ShardError> {
+    pub fn create(
+        index: &Path,
+        tokenizer: &Tokenizer,
+        options: ShardOptions,
+    ) -> Result<ShardWriter, ShardError> {
         let vocab_size = tokenizer.vocab_size();
         if let Some(id) = options.end_of_text.filter(|id| *id as usize >= vocab_size) {
             return Err(ShardError::Id { id, end: vocab_size });
         }
         match fs::remove_file(index) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ShardError::io(index, error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ShardError::io(index, error));
+            }
             _ => {}
         }
         Ok(ShardWriter {
@@ -129,7 +135,9 @@ impl ShardWriter {
             let taken = usize::try_from(room).unwrap_or(usize::MAX).min(ids.len()).min(1 << 16);
             self.buffer.clear();
             match self.index.dtype {
-                Dtype::U16 => self.buffer.extend(ids[..taken].iter().flat_map(|&id| (id as u16).to_le_bytes())),
+                Dtype::U16 => {
+                    self.buffer.extend(ids[..taken].iter().flat_map(|&id| (id as u16).to_le_bytes()))
+                }
                 Dtype::U32 => self.buffer.extend(ids[..taken].iter().flat_map(|&id| id.to_le_bytes())),
             }
             open.hash.update(&self.buffer);
@@ -154,13 +162,15 @@ impl ShardWriter {
         let path = self.path.with_file_name(&file);
         let out = File::create(aside(&path)).map_err(|error| ShardError::io(&path, error))?;
         let shard = Shard { file, ..Shard::default() };
-        self.open = Some(Open { path, out: BufWriter::with_capacity(1 << 20, out), hash: Sha256::new(), shard });
+        self.open =
+            Some(Open { path, out: BufWriter::with_capacity(1 << 20, out), hash: Sha256::new(), shard });
         Ok(())
     }
 
     fn close_shard(&mut self) -> Result<(), ShardError> {
         let Some(Open { path, out, hash, mut shard }) = self.open.take() else { return Ok(()) };
-        let synced = out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+        let synced =
+            out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
         let renamed = synced.and_then(|()| fs::rename(aside(&path), &path));
         renamed.map_err(|error| ShardError::io(&path, error))?;
         shard.sha256 = hex(&hash.finalize());

@@ -11,10 +11,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::queue::{Queue, Top};
-use super::words::Sorted;
 use super::TrainError;
 use super::ids::{Ids, NONE};
+use super::queue::{Queue, Top};
+use super::words::Sorted;
 
 /// In a slot: the next word's count follows; it is in the lower bits, or with [`LARGE`] at that place of a list.
 const BETWEEN: u32 = 1 << 31;
@@ -304,7 +304,7 @@ impl Merger {
             }
             let next = slots[after];
             if next == left && left == right {
-                left_over -= count;
+                left_over = left_over.saturating_sub(count);
             }
             if next & BETWEEN == 0 && lens[next as usize] <= most {
                 let side = &mut self.right[next as usize];
@@ -347,7 +347,9 @@ impl Merger {
         let has_id = |pair: u64| (pair >> 32) as u32 == id || pair as u32 == id;
         let new: HashSet<u64> = self.pairs[first_new..].iter().map(|pair| pair.pair).collect();
         let mut names: HashMap<u64, Vec<u32>> = HashMap::new();
-        for (name, pair) in (0..).zip(&self.pairs).filter(|(_, pair)| has_id(pair.pair) && new.contains(&pair.pair)) {
+        for (name, pair) in
+            (0..).zip(&self.pairs).filter(|(_, pair)| has_id(pair.pair) && new.contains(&pair.pair))
+        {
             names.entry(pair.pair).or_default().push(name);
         }
         names.retain(|pair, names| names.len() > 1 || self.repeats.merged.contains_key(pair));

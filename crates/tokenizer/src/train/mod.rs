@@ -50,9 +50,9 @@ use std::ops::ControlFlow;
 
 use count::Position;
 pub use error::TrainError;
-pub use speed::Speed;
 use ids::Ids;
 use merge::Merger;
+pub use speed::Speed;
 use words::Words;
 
 use crate::pretokenize::{Pattern, PreTokenize};
@@ -200,7 +200,14 @@ impl Trainer {
         T: AsRef<[u8]> + Send + Sync,
         E: Send,
     {
-        count::count(texts, &self.pre_tokenize, self.options.threads, &mut self.words, &mut self.position, watch)
+        count::count(
+            texts,
+            &self.pre_tokenize,
+            self.options.threads,
+            &mut self.words,
+            &mut self.position,
+            watch,
+        )
     }
 
     /// Finds the merges. A run that was stopped here begins again from the counts and comes by the same merges.

@@ -45,7 +45,8 @@ impl Trainer {
         }
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
-        write_aside(file, &bytes).map_err(|source| TrainError::Io { file: file.display().to_string(), source })
+        write_aside(file, &bytes)
+            .map_err(|source| TrainError::Io { file: file.display().to_string(), source })
     }
 
     /// Goes on with a saved run. The number of threads may be another.
@@ -79,7 +80,8 @@ impl Trainer {
                 });
             }
         }
-        let number = |value: &Value| value.as_u64().ok_or_else(|| damaged("a damaged header", "numbers in it"));
+        let number =
+            |value: &Value| value.as_u64().ok_or_else(|| damaged("a damaged header", "numbers in it"));
         let mut trainer = Trainer::new(options)?;
         trainer.position.texts = number(&header["position"][0])?;
         trainer.position.offset = number(&header["position"][1])?;

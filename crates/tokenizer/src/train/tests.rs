@@ -27,9 +27,10 @@ fn trained(options: TrainOptions, texts: &[impl AsRef<[u8]> + Sync]) -> Trainer 
 fn repeats(trainer: &Trainer) -> bool {
     let ids = trainer.ids.as_ref().unwrap();
     let mut seen = HashSet::new();
-    trainer.merges.iter().any(|&(left, right)| {
-        !seen.insert([ids.bytes(left).unwrap(), ids.bytes(right).unwrap()].concat())
-    })
+    trainer
+        .merges
+        .iter()
+        .any(|&(left, right)| !seen.insert([ids.bytes(left).unwrap(), ids.bytes(right).unwrap()].concat()))
 }
 
 fn options() -> impl Strategy<Value = TrainOptions> {
@@ -42,7 +43,13 @@ fn options() -> impl Strategy<Value = TrainOptions> {
         Pattern::Regex(r"\p{L}+|.".into()),
     ];
     let alphabets = vec![Alphabet::Bytes, Alphabet::Seen];
-    (260..400usize, 0..4u64, prop::option::of(2..9usize), prop::sample::select(patterns), prop::sample::select(alphabets))
+    (
+        260..400usize,
+        0..4u64,
+        prop::option::of(2..9usize),
+        prop::sample::select(patterns),
+        prop::sample::select(alphabets),
+    )
         .prop_map(|(vocab_size, min_frequency, max_token_bytes, pattern, alphabet)| TrainOptions {
             vocab_size,
             min_frequency,
@@ -56,7 +63,8 @@ fn options() -> impl Strategy<Value = TrainOptions> {
 
 fn texts() -> impl Strategy<Value = Vec<String>> {
     let parts = vec![
-        "a", "b", "ab", "ba", "aa", "abc", "the", "then", "his", "this", "é", "日本", " ", "  ", "\n", "1", "12", "'s", ".", "--",
+        "a", "b", "ab", "ba", "aa", "abc", "the", "then", "his", "this", "é", "日本", " ", "  ", "\n", "1",
+        "12", "'s", ".", "--",
     ];
     let text = prop::collection::vec(prop::sample::select(parts), 0..40).prop_map(|parts| parts.concat());
     prop::collection::vec(text, 0..12)
@@ -232,9 +240,30 @@ fn special_tokens_that_are_text() {
     };
     let trainer = trained(options, &["the thea then"]);
     let tokenizer = trainer.tokenizer().unwrap();
-    assert_eq!((tokenizer.id_of("a"), tokenizer.id_of("the"), tokenizer.id_of("b")), (Some(0), Some(1), Some(67)));
+    assert_eq!(
+        (tokenizer.id_of("a"), tokenizer.id_of("the"), tokenizer.id_of("b")),
+        (Some(0), Some(1), Some(67))
+    );
     assert_eq!(tokenizer.encode("the<|日本|>", Specials::Parse), [1, 2]);
     assert_eq!(tokenizer.decode(&tokenizer.encode("a theatre", Specials::AsText)), b"a theatre");
+}
+
+/// Counts that fit into no slot, and words over many blocks of slots.
+#[test]
+fn counts_and_words_of_every_size() {
+    let options = TrainOptions { vocab_size: 340, ..TrainOptions::default() };
+    let (mut fast, mut slow) = (Trainer::new(options.clone()).unwrap(), Trainer::new(options).unwrap());
+    for n in 0..200usize {
+        let word: String =
+            (0..n * 3 % 150).map(|at| char::from(b'a' + ((at * at + n / 3) % 11) as u8)).collect();
+        for trainer in [&mut fast, &mut slow] {
+            trainer.words.add(word.as_bytes(), 1 << (n * 7 % 50));
+        }
+    }
+    assert!(fast.merge(&mut go).unwrap().is_continue());
+    slow.merge_linear();
+    assert!(!repeats(&slow) && slow.merges() == 83);
+    assert_eq!(fast.merges, slow.merges);
 }
 
 #[test]

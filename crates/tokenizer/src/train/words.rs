@@ -66,7 +66,7 @@ pub(crate) struct Words {
     slots: Vec<Slot>,
     used: usize,
     /// Long words, by their place: (start, length).
-    spans: Vec<(u64, u32)>,
+    spans: Vec<(u64, u64)>,
     arena: Vec<u8>,
     seed: u64,
 }
@@ -191,7 +191,7 @@ impl Words {
             let slot = self.slots[at];
             if slot.count == 0 {
                 let place = self.spans.len() as u64;
-                self.spans.push((self.arena.len() as u64, word.len() as u32));
+                self.spans.push((self.arena.len() as u64, word.len() as u64));
                 self.arena.extend_from_slice(word);
                 self.slots[at] = Slot { low: hash, high: LONG | place, count };
                 self.used += 1;
@@ -250,9 +250,9 @@ impl Words {
             let long = slot.high >= LONG;
             let prefix = match long {
                 true => u128::from_be_bytes(self.long(*slot).first_chunk().copied().unwrap_or_default()),
-                false => u128::from_be_bytes(
-                    (u128::from(slot.low) | u128::from(slot.high) << 64).to_le_bytes(),
-                ),
+                false => {
+                    u128::from_be_bytes((u128::from(slot.low) | u128::from(slot.high) << 64).to_le_bytes())
+                }
             };
             order.push(Sortable { prefix, place: if long { slot.high } else { 0 }, count: slot.count });
         }

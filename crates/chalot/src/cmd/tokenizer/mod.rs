@@ -37,7 +37,9 @@ pub fn tokenizer(args: args::Tokenizer, settings: &Settings) -> anyhow::Result<(
             match (args.json, args.lines) {
                 (false, _) => ids.into_iter().try_for_each(|ids| write_ids(&mut out, &ids))?,
                 (true, true) => writeln!(out, "{}", serde_json::to_string(&ids.collect::<Vec<_>>())?)?,
-                (true, false) => writeln!(out, "{}", serde_json::to_string(&ids.flatten().collect::<Vec<_>>())?)?,
+                (true, false) => {
+                    writeln!(out, "{}", serde_json::to_string(&ids.flatten().collect::<Vec<_>>())?)?
+                }
             }
         }
         TokenizerAction::Count { text } => {

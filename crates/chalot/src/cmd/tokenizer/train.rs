@@ -44,17 +44,21 @@ pub fn train(args: &Train, settings: &Settings) -> anyhow::Result<()> {
         (true, true) => {
             let trainer = Trainer::resume(&state, options, &described)?;
             let (counted, words, merges) = (bytes(trainer.bytes()), trainer.words(), trainer.merges());
-            console.note(&format!("going on: {counted} counted, {words} different pre-tokens, {merges} merges"));
+            console
+                .note(&format!("going on: {counted} counted, {words} different pre-tokens, {merges} merges"));
             trainer
         }
-        (true, false) => bail!("{}: there is no such state to go on with; leave out --resume", state.display()),
+        (true, false) => {
+            bail!("{}: there is no such state to go on with; leave out --resume", state.display())
+        }
         (false, _) => Trainer::new(options)?,
     };
     let mut input = input_options(&args.files.reading);
     input.cut = InputOptions::can_cut(&trainer.options().pattern);
 
     catch_interrupts();
-    let total: u64 = args.files.files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
+    let total: u64 =
+        args.files.files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
     let bar = console.bar("counting", Unit::Bytes);
     let texts = Texts::new(&args.files.files, input);
     let stopped = trainer.count(texts, &mut |progress| watch(&bar, progress, total))?.is_break();
@@ -132,7 +136,10 @@ fn watch(bar: &Bar, progress: Progress, total: u64) -> ControlFlow<()> {
 }
 
 fn stop(state: &Path) -> anyhow::Result<()> {
-    bail!("interrupted; what has been done is in {}: add --resume to the same command to go on", state.display())
+    bail!(
+        "interrupted; what has been done is in {}: add --resume to the same command to go on",
+        state.display()
+    )
 }
 
 /// What is trained on, so that a run goes on with nothing else: names and sizes of the files, and how they are read.
@@ -141,12 +148,18 @@ fn describe(args: &Train) -> anyhow::Result<String> {
     for file in &args.files.files {
         let size = match file.as_os_str() == "-" {
             true => 0,
-            false => fs::metadata(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?.len(),
+            false => {
+                fs::metadata(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?.len()
+            }
         };
         write!(text, "{} ({size} bytes), ", file.display())?;
     }
     let reading = &args.files.reading;
-    write!(text, "field {:?}, separator {:?}, format {:?}", reading.field, reading.separator, reading.format)?;
+    write!(
+        text,
+        "field {:?}, separator {:?}, format {:?}",
+        reading.field, reading.separator, reading.format
+    )?;
     Ok(text)
 }
 
@@ -154,7 +167,9 @@ fn check_output(args: &Train) -> anyhow::Result<()> {
     let out = args.out.display();
     match fs::metadata(&args.out) {
         Ok(metadata) if metadata.is_dir() => bail!("{out}: is a folder; name the file to write"),
-        Ok(_) if !args.force => bail!("{out}: exists already; name another file, or overwrite it with --force"),
+        Ok(_) if !args.force => {
+            bail!("{out}: exists already; name another file, or overwrite it with --force")
+        }
         _ => {}
     }
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -184,7 +199,10 @@ impl Format {
             Some("json") => Ok(Format::Json),
             Some("tiktoken") => Ok(Format::Tiktoken),
             Some("gguf") => Ok(Format::Gguf),
-            _ => Err(Usage(format!("--out {}: its name must end in .json, .tiktoken or .gguf", path.display()))),
+            _ => Err(Usage(format!(
+                "--out {}: its name must end in .json, .tiktoken or .gguf",
+                path.display()
+            ))),
         }
     }
 
