@@ -69,6 +69,28 @@ unsafe fn sdot(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     sums
 }
 
+/// The products of the upper eight signed bytes.
+///
+/// # Safety
+/// The CPU has Advanced SIMD.
+#[inline(always)]
+unsafe fn smull2(a: int8x16_t, b: int8x16_t) -> int16x8_t {
+    let products;
+    // The compiler turns the intrinsic (`vmull_high_s8`) into a move of the upper half and `smull`, and keeps the halves of
+    // all codes for the next token: eight registers more than there are.
+    // SAFETY: the instruction exists, by the caller's promise; it touches registers only.
+    unsafe {
+        asm!(
+            "smull2 {products:v}.8h, {a:v}.16b, {b:v}.16b",
+            products = lateout(vreg) products,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    products
+}
+
 impl<const DOT: bool> ProductLanes for NeonProducts<DOT> {
     type Floats = Neon;
     type Codes = Codes;
@@ -106,7 +128,9 @@ impl<const DOT: bool> ProductLanes for NeonProducts<DOT> {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: every AArch64 CPU has the instruction, and a prefetch never faults.
-        unsafe { asm!("prfm pldl2keep, [{}]", in(reg) address, options(nomem, nostack, preserves_flags)) }
+        unsafe {
+            asm!("prfm pldl2keep, [{}]", in(reg) address.addr(), options(nomem, nostack, preserves_flags))
+        }
     }
     #[inline(always)]
     fn unpack_trit2(self, block: Codes) -> [Codes; 4] {
@@ -181,7 +205,7 @@ impl<const DOT: bool> ProductLanes for NeonProducts<DOT> {
                 } else {
                     // Each row's products, four times sixteen bits: of the first two rows, of the other two.
                     let low = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
-                    let high = vmull_high_s8(codes, x);
+                    let high = smull2(codes, x);
                     if offset::<R>() {
                         // Two of them may not fit sixteen bits.
                         vaddq_s32(dots[i], vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))
