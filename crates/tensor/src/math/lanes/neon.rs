@@ -58,10 +58,9 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn prefetch<T>(self, x: &T) {
+        let address = std::ptr::from_ref(x).addr();
         // SAFETY: every AArch64 CPU has the instruction; it reads nothing that the program can see.
-        unsafe {
-            asm!("prfm pldl1keep, [{}]", in(reg) std::ptr::from_ref(x).addr(), options(nomem, nostack, preserves_flags))
-        }
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) address, options(nomem, nostack, preserves_flags)) }
     }
 
     #[inline(always)]
