@@ -196,7 +196,8 @@ impl<const DOT: bool> ProductLanes for NeonProducts<DOT> {
         for i in 0..4 {
             // SAFETY: the instructions exist (`self`).
             unsafe {
-                let x = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(x.map(|x| x as u8))));
+                let x = i32::from_le_bytes([x[0] as u8, x[1] as u8, x[2] as u8, x[3] as u8]);
+                let x = vreinterpretq_s8_s32(vdupq_n_s32(x));
                 let codes = if offset::<R>() { veorq_u8(codes[i], vdupq_n_u8(128)) } else { codes[i] };
                 let codes = vreinterpretq_s8_u8(codes);
                 out[i] = if DOT {
