@@ -49,7 +49,8 @@ if [ "$quick" = quick ]; then
   arm max "${lanes[@]}" --skip any_split_has_the_same_bits --skip chunks_are_merged_in_order
   exit
 fi
-arm max test -q -p chalot-simd -p chalot-tensor -p chalot-formats -p chalot-tokenizer -p chalot-model
+# (No doc tests: they would need a rustdoc of the same version.)
+arm max test -q --tests -p chalot-simd -p chalot-tensor -p chalot-formats -p chalot-tokenizer -p chalot-model
 
 story=(run -q --release -p chalot)
 words=(-- run --quiet --seed 1 -n 30 --temp 0)
