@@ -1,6 +1,6 @@
 //! Products with what surrounds them in a layer: several of one input, a bias, a gate, a sum. One fork and join each.
 use super::{
-    Vectors,
+    DIRECT_TOKENS, Vectors,
     product::{Piece, Product, Split},
     reference,
 };
@@ -123,6 +123,12 @@ pub fn project_add(
         return add_assign(exec, sum, y);
     };
     x.make_for(exec, projection.w);
+    if x.m() > DIRECT_TOKENS {
+        // Many tokens come in many short rows: adding them piece by piece costs more than a pass over all (docs/LOG.md).
+        let Projection { w, bias, y } = projection;
+        project(exec, x, [Projection { w, bias, y: &mut *y }])?;
+        return add_assign(exec, sum, y);
+    }
     let job = Job::new(exec, projection, x);
     let sum = SharedOut::new(sum);
     exec.pool.run(job.split.count(), &|task| {
