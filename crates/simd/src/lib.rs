@@ -15,6 +15,7 @@
 
 mod aligned;
 mod cpu;
+mod huge;
 mod isa;
 
 pub use aligned::AlignedVec;
