@@ -5,13 +5,14 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &["run"],
     &["chat"],
     &["inspect"],
     &["convert"],
     &["perplexity"],
     &["tokenizer"],
+    &["tokenizer", "train"],
     &["tokenizer", "encode"],
     &["tokenizer", "decode"],
     &["tokenizer", "count"],
