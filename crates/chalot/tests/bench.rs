@@ -4,6 +4,9 @@ mod support;
 use serde_json::Value;
 use support::chalot;
 
+/// The model that is built in, as a file.
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stand-in.gguf");
+
 fn number(report: &Value, key: &str) -> f64 {
     report[key].as_f64().unwrap_or_else(|| panic!("'{key}' in {report}"))
 }
@@ -105,6 +108,26 @@ fn kernels() {
 }
 
 #[test]
+fn a_file_is_measured_as_it_is() {
+    let known = chalot(&["inspect", MODEL, "--json"]).json();
+    let report = chalot(&["bench", "decode", "--model", MODEL, "-n", "5", "--depth", "2", "--json"]).json();
+    assert_eq!((&report["model"], &report["depth"]), (&MODEL.into(), &2.into()));
+    assert_eq!((&report["packing"], &report["head"]), (&"int8/32".into(), &"int8/32".into()));
+    assert_eq!((&report["layers"], &report["shape_layers"]), (&5.into(), &5.into()));
+    // All weights but the rows of the embedding that are other tokens'.
+    let (bytes, all) = (number(&report, "bytes_per_token"), number(&known, "bytes"));
+    assert!((0.9 * all..=all).contains(&bytes), "{bytes} of {all}");
+
+    let report = chalot(&["bench", "prefill", "--model", MODEL, "-n", "3", "--rounds", "1", "--json"]).json();
+    assert_eq!(report["packing"], "int8/32");
+    let gmacs = number(&known, "parameters") * number(&report, "tokens_per_second") / 1e9;
+    assert!((0.8..1.0).contains(&(number(&report, "gmacs") / gmacs)), "{report}");
+
+    let text = chalot(&["bench", "prefill", "--model", MODEL, "-n", "3", "--rounds", "1"]).ok();
+    assert!(text.contains(", int8/32, head int8/32, "), "{text}");
+}
+
+#[test]
 fn for_people() {
     let text = chalot(&["bench", "decode", "--shape", "tiny", "-n", "1", "--layers", "1"]).ok();
     assert!(text.starts_with("tiny (1 of 2 layers), trit2, head int8, "), "{text}");
@@ -126,6 +149,12 @@ fn mistakes_name_what_is_known() {
         (&["prefill", "--shape", "tiny", "--layers", "3"], &["--layers 3", "tiny has 2"]),
         (&["prefill", "--layers", "0"], &["--layers", "at least 1"]),
         (&["decode", "--shape", "tiny", "--depth", "5000"], &["--depth 5000", "4096"]),
+        (&["decode", "--model", MODEL, "--depth", "50000"], &["--depth 50000", "stand-in.gguf"]),
+        (
+            &["prefill", "--model", MODEL, "--packing", "int4"],
+            &["--model", "--packing", "cannot be used with"],
+        ),
+        (&["prefill", "--model", MODEL, "--layers", "1"], &["--model", "--layers", "cannot be used with"]),
     ] {
         let ran = chalot(&[&["bench"], args].concat());
         assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);

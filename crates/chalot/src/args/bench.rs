@@ -1,17 +1,17 @@
 //! `bench`: how fast this machine is, as a share of what it could be.
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use chalot_model::synthetic::SHAPES;
 use chalot_tensor::{Format, Packing, ScaleBy};
-use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 
 use super::values;
 
 /// Measure this machine, and the engine as a share of it
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Models are random weights of a known shape, so nothing is downloaded. What the machine could do is\n\
-    measured in the same run, in turn with the work and on the same threads.\n\n\
+    Models are random weights of a known shape, so nothing is downloaded, or your own file (--model). What\n\
+    the machine could do is measured in the same run, in turn with the work and on the same threads.\n\n\
     Examples:\n  \
     chalot bench decode                        one token after the other, BitNet 2B\n  \
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
@@ -44,6 +44,14 @@ pub struct Of {
     /// Only this many of the shape's layers: a quicker run, said in the result
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub layers: Option<usize>,
+    /// A model instead of a shape, with its own weights: .gguf file, Hugging Face folder or llama2.c .bin
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::AnyPath,
+        conflicts_with_all = ["shape", "packing", "head", "layers"]
+    )]
+    pub model: Option<PathBuf>,
 }
 
 /// Generate token by token, as a share of the memory's bandwidth
@@ -54,6 +62,7 @@ pub struct Of {
     Examples:\n  \
     chalot bench decode\n  \
     chalot bench decode --packing trit5 --threads 1\n  \
+    chalot bench decode --model model.gguf\n  \
     chalot bench decode --shape llama-8b --packing int4 --layers 8 --json")]
 pub struct Decode {
     #[command(flatten)]
@@ -77,6 +86,7 @@ pub struct Decode {
     Examples:\n  \
     chalot bench prefill\n  \
     chalot bench prefill --tokens 128 --layers 6\n  \
+    chalot bench prefill --model model.gguf\n  \
     chalot bench prefill --shape smollm2-135m --packing int8 --json")]
 pub struct Prefill {
     #[command(flatten)]
