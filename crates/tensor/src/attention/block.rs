@@ -4,7 +4,10 @@ use chalot_simd::AlignedVec;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::tile::{CacheLine, Element};
+use super::{
+    codes::{Codes, WriteCodes},
+    tile::{CacheLine, Number},
+};
 use crate::{
     exec::{Exec, ShapeError},
     math::lanes::{Kernel, LANES, Lanes, dispatch},
@@ -19,6 +22,31 @@ pub enum KvType {
     F32,
     /// Rounded to half precision, to nearest even; beyond ±65,520 becomes infinite, a NaN stays a NaN.
     F16,
+    /// Integers of 8 bits, -127..=127, times a scale for each token and head: a 127th of the greatest magnitude. The scale
+    /// of a key or value that has a NaN or an infinity is NaN; magnitudes that are all below 1e-30 become 0.
+    ///
+    /// Queries and weights meet them as integers of 16 bits, so that the sums are exact.
+    Int8,
+}
+
+impl KvType {
+    /// Bits of a stored number.
+    pub(super) fn bits(self) -> usize {
+        match self {
+            Self::F32 => 32,
+            Self::F16 => 16,
+            Self::Int8 => 8,
+        }
+    }
+
+    /// Its name: `f32`, `f16` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 /// Keys and values of up to 64 consecutive tokens of one layer, all key-value heads.
@@ -37,6 +65,7 @@ pub struct KvBlock {
 pub(super) enum Storage {
     F32(Planes<f32>),
     F16(Planes<f16>),
+    Int8(Codes),
 }
 
 /// Keys lie transposed, so that 64 scores are four vectors; values lie as rows, padded to whole vectors.
@@ -100,6 +129,7 @@ impl KvBlock {
         let storage = match ty {
             KvType::F32 => Storage::F32(Planes::zeroed(kv_heads, head_dim)),
             KvType::F16 => Storage::F16(Planes::zeroed(kv_heads, head_dim)),
+            KvType::Int8 => Storage::Int8(Codes::zeroed(kv_heads, head_dim)),
         };
         Self { kv_heads, head_dim, storage }
     }
@@ -109,6 +139,7 @@ impl KvBlock {
         match self.storage {
             Storage::F32(_) => KvType::F32,
             Storage::F16(_) => KvType::F16,
+            Storage::Int8(_) => KvType::Int8,
         }
     }
 
@@ -127,6 +158,7 @@ impl KvBlock {
         match &self.storage {
             Storage::F32(planes) => planes.bytes(),
             Storage::F16(planes) => planes.bytes(),
+            Storage::Int8(codes) => codes.bytes(),
         }
     }
 
@@ -155,6 +187,7 @@ impl KvBlock {
         match &mut self.storage {
             Storage::F32(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
             Storage::F16(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
+            Storage::Int8(codes) => dispatch(exec.isa, WriteCodes { codes, head_dim, slot, rows }),
         }
     }
 
@@ -163,6 +196,7 @@ impl KvBlock {
         match &self.storage {
             Storage::F32(planes) => planes.head(head, self.head_dim).lines(),
             Storage::F16(planes) => planes.head(head, self.head_dim).lines(),
+            Storage::Int8(codes) => codes.lines(head, self.head_dim),
         }
     }
 
@@ -189,7 +223,7 @@ pub(super) struct Rows<'a> {
 }
 
 /// Keys to columns, values to rows.
-struct Write<'a, E: Element> {
+struct Write<'a, E: Number> {
     planes: &'a mut Planes<E>,
     kv_heads: usize,
     head_dim: usize,
@@ -197,7 +231,7 @@ struct Write<'a, E: Element> {
     rows: Rows<'a>,
 }
 
-impl<E: Element> Kernel for Write<'_, E> {
+impl<E: Number> Kernel for Write<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
