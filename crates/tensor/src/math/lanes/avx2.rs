@@ -64,7 +64,7 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, x: &T) {
         // SAFETY: the instruction exists (`self`); it reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
     }
 
     #[inline(always)]

@@ -72,7 +72,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Runs `kernel` in a function compiled for these instructions; possibly out of line.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
-    /// Asks for the cache line of `x`, which will be read soon.
+    /// Asks for the cache line of `x`, which will be read soon, into the second-level cache: what is asked for may be
+    /// as large as the first.
     fn prefetch<T>(self, x: &T);
 
     /// All lanes `x`.
