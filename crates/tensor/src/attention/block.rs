@@ -81,10 +81,24 @@ pub(super) struct Planes<T: Pod> {
 pub(super) const TOKEN_VECTORS: usize = KvBlock::TOKENS / LANES;
 
 impl<T: Pod> Planes<T> {
-    fn zeroed(kv_heads: usize, head_dim: usize) -> Self {
-        Self {
-            keys: AlignedVec::zeroed(kv_heads * head_dim * TOKEN_VECTORS),
-            values: AlignedVec::zeroed(kv_heads * KvBlock::TOKENS * head_dim.div_ceil(LANES)),
+    /// Vectors of keys and of values.
+    fn lens(kv_heads: usize, head_dim: usize) -> [usize; 2] {
+        [head_dim * TOKEN_VECTORS, KvBlock::TOKENS * head_dim.div_ceil(LANES)].map(|len| kv_heads * len)
+    }
+
+    fn zeroed(kv_heads: usize, head_dim: usize) -> Option<Self> {
+        let [keys, values] = Self::lens(kv_heads, head_dim);
+        Some(Self { keys: AlignedVec::try_zeroed(keys)?, values: AlignedVec::try_zeroed(values)? })
+    }
+
+    /// Makes the slots from `slot` on zero.
+    fn clear(&mut self, slot: usize, head_dim: usize) {
+        for keys in self.keys.as_flattened_mut().chunks_exact_mut(KvBlock::TOKENS) {
+            keys[slot..].fill(T::zeroed());
+        }
+        let row = head_dim.div_ceil(LANES);
+        for values in self.values.chunks_exact_mut(KvBlock::TOKENS * row) {
+            values[slot * row..].fill([T::zeroed(); LANES]);
         }
     }
 
@@ -125,13 +139,33 @@ impl KvBlock {
     pub const TOKENS: usize = 64;
 
     /// An empty block.
+    ///
+    /// # Panics
+    /// When memory runs out, like [`Vec`].
     pub fn new(ty: KvType, kv_heads: usize, head_dim: usize) -> Self {
+        let bytes = Self::bytes_of(ty, kv_heads, head_dim);
+        Self::try_new(ty, kv_heads, head_dim)
+            .unwrap_or_else(|| panic!("no memory for a block of {bytes} bytes"))
+    }
+
+    /// An empty block; `None` when the system has no memory for it.
+    pub fn try_new(ty: KvType, kv_heads: usize, head_dim: usize) -> Option<Self> {
         let storage = match ty {
-            KvType::F32 => Storage::F32(Planes::zeroed(kv_heads, head_dim)),
-            KvType::F16 => Storage::F16(Planes::zeroed(kv_heads, head_dim)),
-            KvType::Int8 => Storage::Int8(Codes::zeroed(kv_heads, head_dim)),
+            KvType::F32 => Storage::F32(Planes::zeroed(kv_heads, head_dim)?),
+            KvType::F16 => Storage::F16(Planes::zeroed(kv_heads, head_dim)?),
+            KvType::Int8 => Storage::Int8(Codes::zeroed(kv_heads, head_dim)?),
         };
-        Self { kv_heads, head_dim, storage }
+        Some(Self { kv_heads, head_dim, storage })
+    }
+
+    /// Bytes of a block before it is there.
+    pub fn bytes_of(ty: KvType, kv_heads: usize, head_dim: usize) -> usize {
+        let vectors = || Planes::<f32>::lens(kv_heads, head_dim).iter().sum::<usize>();
+        match ty {
+            KvType::F32 => vectors() * size_of::<[f32; LANES]>(),
+            KvType::F16 => vectors() * size_of::<[f16; LANES]>(),
+            KvType::Int8 => Codes::bytes_of(kv_heads, head_dim),
+        }
     }
 
     /// The type of the stored numbers.
@@ -188,6 +222,50 @@ impl KvBlock {
             Storage::F32(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
             Storage::F16(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
             Storage::Int8(codes) => dispatch(exec.isa, WriteCodes { codes, head_dim, slot, rows }),
+        }
+    }
+
+    /// Becomes what `other` is, in its own memory if it has the same shape.
+    pub fn copy_from(&mut self, other: &Self) {
+        let shape = |block: &Self| (block.kv_type(), block.kv_heads, block.head_dim);
+        if shape(self) != shape(other) {
+            *self = other.clone();
+            return;
+        }
+        for (to, from) in self.parts_mut().into_iter().zip(other.parts()) {
+            to.copy_from_slice(from);
+        }
+    }
+
+    /// Makes the slots from `slot` on zero: what is not used may hold what another text left.
+    pub fn clear(&mut self, slot: usize) {
+        let slot = slot.min(Self::TOKENS);
+        match &mut self.storage {
+            Storage::F32(planes) => planes.clear(slot, self.head_dim),
+            Storage::F16(planes) => planes.clear(slot, self.head_dim),
+            Storage::Int8(codes) => codes.clear(slot, self.head_dim),
+        }
+    }
+
+    /// The bytes of the block, in two parts: the same for the same content on every (little-endian) CPU.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        match &self.storage {
+            Storage::F32(planes) => [&planes.keys, &planes.values].map(|part| bytemuck::cast_slice(part)),
+            Storage::F16(planes) => [&planes.keys, &planes.values].map(|part| bytemuck::cast_slice(part)),
+            Storage::Int8(codes) => [codes.as_bytes(), &[]],
+        }
+    }
+
+    /// The same to write to. No content is invalid, though numbers may be NaN.
+    pub fn parts_mut(&mut self) -> [&mut [u8]; 2] {
+        match &mut self.storage {
+            Storage::F32(Planes { keys, values }) => {
+                [bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values)]
+            }
+            Storage::F16(Planes { keys, values }) => {
+                [bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values)]
+            }
+            Storage::Int8(codes) => [codes.as_bytes_mut(), &mut []],
         }
     }
 

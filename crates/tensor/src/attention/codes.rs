@@ -70,9 +70,46 @@ pub(super) struct HeadCodes<'a> {
 }
 
 impl Codes {
-    pub(super) fn zeroed(kv_heads: usize, head_dim: usize) -> Self {
+    pub(super) fn zeroed(kv_heads: usize, head_dim: usize) -> Option<Self> {
+        let lines = Self::bytes_of(kv_heads, head_dim) / size_of::<CacheLine>();
+        Some(Self { lines: AlignedVec::try_zeroed(lines)? })
+    }
+
+    pub(super) fn bytes_of(kv_heads: usize, head_dim: usize) -> usize {
         let Layout { keys, values } = Layout::of(head_dim);
-        Self { lines: AlignedVec::zeroed(kv_heads * (keys + values)) }
+        kv_heads * (keys + values) * size_of::<CacheLine>()
+    }
+
+    /// Makes the slots from `slot` on zero.
+    pub(super) fn clear(&mut self, slot: usize, head_dim: usize) {
+        let Layout { keys, values } = Layout::of(head_dim);
+        for lines in self.lines.chunks_exact_mut(keys + values) {
+            let (keys, values) = lines.split_at_mut(keys);
+            let ((key_scales, keys), (value_scales, values)) =
+                (keys.split_at_mut(SCALE_LINES), values.split_at_mut(SCALE_LINES));
+            for scales in [key_scales, value_scales] {
+                bytemuck::cast_slice_mut::<u8, f32>(scales.as_flattened_mut())[slot..].fill(0.0);
+            }
+            for keys in keys.as_flattened_mut().chunks_exact_mut(2 * KvBlock::TOKENS) {
+                keys[2 * slot..].fill(0);
+            }
+            let row = 2 * head_dim.next_multiple_of(LANES);
+            for (pair, values) in values.as_flattened_mut().chunks_exact_mut(row).enumerate() {
+                for (i, code) in values.iter_mut().enumerate() {
+                    if 2 * pair + i % 2 >= slot {
+                        *code = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.lines.as_flattened()
+    }
+
+    pub(super) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        self.lines.as_flattened_mut()
     }
 
     pub(super) fn bytes(&self) -> usize {

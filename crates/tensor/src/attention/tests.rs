@@ -296,6 +296,35 @@ fn f16_is_the_same_on_every_isa() {
     }
 }
 
+/// A block cleared from a slot on is one that was never written there, byte by byte; and its bytes are all it is.
+#[test]
+fn cleared_blocks_and_their_bytes() {
+    let exec = Exec::new(Isa::best(), 1);
+    let mut random = Random(31);
+    for ty in [KvType::F32, KvType::F16, KvType::Int8] {
+        for head_dim in [1, 16, 37] {
+            let (k, v) =
+                (numbers(&mut random, 64 * 2 * head_dim, 1.0), numbers(&mut random, 64 * 2 * head_dim, 1.0));
+            for slot in [0, 1, 31, 32, 63, 64] {
+                let mut block = KvBlock::new(ty, 2, head_dim);
+                block.write(&exec, 0, &k, &v).unwrap();
+                block.clear(slot);
+                let mut other = KvBlock::new(ty, 2, head_dim);
+                let written = slot * 2 * head_dim;
+                other.write(&exec, 0, &k[..written], &v[..written]).unwrap();
+                assert_eq!(block.parts(), other.parts(), "{ty:?} {head_dim} from {slot}");
+                assert_eq!(block.parts().map(<[u8]>::len).iter().sum::<usize>(), block.bytes());
+                assert_eq!(KvBlock::bytes_of(ty, 2, head_dim), block.bytes());
+                let mut copy = KvBlock::new(ty, 2, head_dim);
+                for (to, from) in copy.parts_mut().into_iter().zip(block.parts()) {
+                    to.copy_from_slice(from);
+                }
+                assert_eq!(copy.parts(), block.parts());
+            }
+        }
+    }
+}
+
 /// Blocks before the window may be anything, even of another shape.
 #[test]
 fn blocks_outside_the_window_are_not_read() {
