@@ -292,17 +292,17 @@ impl<'a> Reader<'a> {
             return Err(KvFileError::OtherType { file, found: ty, expected });
         }
         let shape = KvShape::of(&model.config, ty);
-        let limit = self.len;
-        let layers = self.size("layers", limit)?;
-        let kv_heads = self.size("heads", limit)?;
-        let head_dim = self.size("numbers a head", limit)?;
+        // What must equal the model's numbers needs no limit.
+        let layers = self.size("layers", u64::MAX)?;
+        let kv_heads = self.size("heads", u64::MAX)?;
+        let head_dim = self.size("numbers a head", u64::MAX)?;
         let found = KvShape { layers, kv_heads, head_dim, ty };
         if found != shape {
             return Err(self.damaged(found, shape, COPY_AGAIN));
         }
-        let tokens = self.size("tokens", limit / 4)?;
-        let note = self.size("bytes of note", limit)?;
-        let block_bytes = self.size("bytes of a block", limit)?;
+        let tokens = self.size("tokens", self.len / 4)?;
+        let note = self.size("bytes of note", self.len)?;
+        let block_bytes = self.size("bytes of a block", u64::MAX)?;
         if block_bytes != shape.block_bytes() {
             let found = format!("blocks of {block_bytes} bytes");
             return Err(self.damaged(found, format!("{} bytes", shape.block_bytes()), COPY_AGAIN));

@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::{args::bench::Of, failure::Usage, settings::Settings};
 
 const SEED: u64 = 1;
+/// A typing mistake rather than a wish.
+const MOST_TOKENS: usize = 1 << 17;
 
 /// What the result says about the model.
 #[derive(Serialize)]
@@ -25,6 +27,8 @@ pub struct Described {
     pub shape_layers: usize,
     /// Tokens that were there before the measured ones.
     pub depth: usize,
+    /// The type of keys and values.
+    pub kv: &'static str,
 }
 
 /// A synthetic model, its engine, and a sequence that holds `depth` tokens.
@@ -47,13 +51,13 @@ impl Subject {
     ) -> anyhow::Result<Self> {
         let mut config = shape(&of.shape)
             .ok_or_else(|| Usage(format!("--shape {}: known are {}", of.shape, SHAPES.join(", "))))?;
-        let context = config.context_length;
-        if depth.saturating_add(new) > context {
+        let asked = depth.saturating_add(new);
+        if asked > MOST_TOKENS {
             let asked = format!("--depth {depth} and {new} more tokens");
-            return Err(
-                Usage(format!("{asked}: more than the {context} that {} was made for", of.shape)).into()
-            );
+            return Err(Usage(format!("{asked}: more than the {MOST_TOKENS} that are measured here")).into());
         }
+        // Random weights know nothing of lengths.
+        config.context_length = config.context_length.max(asked);
         let shape_layers = config.num_layers();
         let layers = of.layers.unwrap_or(shape_layers);
         if layers > shape_layers {
@@ -77,10 +81,12 @@ impl Subject {
             layers,
             shape_layers,
             depth,
+            kv: "",
         };
         let engine = Engine::new(model.clone(), exec, options)?;
-        let sequence = Sequence::new(&model, SequenceOptions::default())?;
+        let sequence = Sequence::new(&model, SequenceOptions { context: None, kv: of.kv.map(Into::into) })?;
         let mut subject = Self { described, model, engine, sequence, tokens };
+        subject.described.kv = subject.sequence.kv().shape().ty.name();
         if depth > 0 {
             subject.engine.prefill(&mut subject.sequence, &subject.tokens[..depth])?;
         }
@@ -126,7 +132,11 @@ impl Described {
             format!(" ({} of {} layers)", self.layers, self.shape_layers)
         };
         let threads = if self.threads == 1 { "1 thread".into() } else { format!("{} threads", self.threads) };
-        let depth = if self.depth == 0 { String::new() } else { format!(", after {} tokens", self.depth) };
+        let depth = if self.depth == 0 {
+            String::new()
+        } else {
+            format!(", after {} tokens ({})", self.depth, self.kv)
+        };
         format!(
             "{}{layers}, {}, head {}, {threads}, {}{depth}",
             self.shape, self.packing, self.head, self.isa
