@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use chalot_formats::FormatError;
-use chalot_model::{ModelError, engine::EngineError};
+use chalot_model::{KvError, KvFileError, ModelError, engine::EngineError};
 use chalot_tokenizer::{TokenizerError, train::TrainError};
 
 use crate::template::TemplateError;
@@ -36,7 +36,13 @@ pub enum Error {
     Template(#[from] TemplateError),
     /// A request that the loaded model cannot serve.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
+    /// No memory for keys and values.
+    #[error("{0} (--kv-budget, --kv int8)")]
+    Memory(KvError),
+    /// A file of keys and values.
+    #[error(transparent)]
+    Cache(#[from] KvFileError),
     /// A file beside the model that is not what its name says.
     #[error("{file}: {found}, expected {expected}; {mend}")]
     File {
@@ -89,6 +95,15 @@ pub enum Error {
 impl From<ModelError> for Error {
     fn from(error: ModelError) -> Self {
         Self::Model(Box::new(error))
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Memory(error) => Self::Memory(error),
+            other => Self::Engine(other),
+        }
     }
 }
 

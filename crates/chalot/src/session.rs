@@ -1,9 +1,9 @@
 //! A text in the making: prompt in, text out, as it comes.
-use std::{ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use chalot_model::{
-    Engine, EngineOptions, Finish, Generation, GenerationOptions, GenerationStats, Sampler, Sequence,
-    SequenceOptions,
+    Engine, EngineOptions, Fingerprint, Finish, Generation, GenerationOptions, GenerationStats, Sampler,
+    Sequence, SequenceOptions,
 };
 use chalot_tokenizer::Tokenizer;
 use serde::Serialize;
@@ -72,10 +72,34 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(text_model: &TextModel, options: SequenceOptions) -> Result<Self, Error> {
+        let sequence = Sequence::in_pool(&text_model.model, options, text_model.pool())?;
+        Self::of(text_model, sequence)
+    }
+
+    pub(crate) fn restore(
+        text_model: &TextModel,
+        path: &Path,
+        options: SequenceOptions,
+    ) -> Result<(Self, Vec<u8>), Error> {
+        let fingerprint = text_model.fingerprint();
+        let (sequence, note) =
+            Sequence::load(path, &text_model.model, &fingerprint, options, text_model.pool())?;
+        Ok((Self::of(text_model, sequence)?, note))
+    }
+
+    fn of(text_model: &TextModel, sequence: Sequence) -> Result<Self, Error> {
         let model = text_model.model.clone();
-        let sequence = Sequence::new(&model, options)?;
         let engine = Engine::new(model, text_model.exec().clone(), EngineOptions::default())?;
         Ok(Self { tokenizer: text_model.tokenizer.clone(), engine, sequence })
+    }
+
+    /// Writes the tokens so far, their keys and values and a note to a file, for [`TextModel::restore`].
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when the file cannot be written; an older one of that name is then as it was.
+    pub fn save(&self, path: &Path, note: &[u8]) -> Result<(), Error> {
+        let fingerprint = Fingerprint::of(self.engine.model());
+        Ok(self.sequence.save(&fingerprint, note, path)?)
     }
 
     /// The tokens computed so far and their cache.
@@ -83,11 +107,11 @@ impl Session {
         &self.sequence
     }
 
-    /// Makes the text begin with `prompt` (what it has in common with the text so far is not computed again) and
-    /// continues it. `listener` hears of every step and may break off.
+    /// Makes the text begin with `prompt` (what it has in common with the text so far, or with another text of the model, is
+    /// not computed again) and continues it. `listener` hears of every step and may break off.
     ///
     /// # Errors
-    /// [`Error::PromptTooLong`]; [`Error::Engine`] for an empty prompt or a token that the model does not have.
+    /// [`Error::PromptTooLong`]; [`Error::Memory`] when there is no memory for all of it; [`Error::Engine`] for an empty prompt or a token that the model does not have.
     pub fn complete(
         &mut self,
         prompt: &[u32],
@@ -99,7 +123,7 @@ impl Session {
         let mut completion =
             Completion { tokens: Vec::new(), stop: Stop::Interrupted, stats: GenerationStats::default() };
         let begin = Instant::now();
-        let reused = self.sequence.common_prefix(prompt).min(prompt.len().saturating_sub(1));
+        let reused = self.sequence.adopt(&prompt[..prompt.len().saturating_sub(1)]);
         let prefilled = self.prefill(prompt, reused, listener)?;
         let prefill_time = begin.elapsed();
         let Some(prefilled) = prefilled else { return Ok(completion) };
@@ -146,6 +170,7 @@ impl Session {
         let new = &prompt[reused..];
         let head = new.len().saturating_sub(1) / PROMPT_STEP * PROMPT_STEP;
         self.sequence.truncate(reused);
+        self.sequence.reserve(new.len())?;
         if head > 0 && listener(Step::Prompt { done: 0, total: new.len() }).is_break() {
             return Ok(None);
         }
@@ -193,12 +218,13 @@ mod tests {
     /// reused tokens are right: no matter what the sequence held before.
     #[test]
     fn a_session_that_was_used_gives_the_same_tokens_as_a_new_one() {
-        let model = model();
+        // Two models: texts of one share what they begin with.
+        let (model, apart) = (model(), model());
         let mut used = model.session(SequenceOptions::default()).unwrap();
         for (length, first) in [(300, 5), (20, 5), (400, 9), (400, 9), (1, 9), (257, 9), (257, 5)] {
             let prompt: Vec<u32> = (0..length).map(|i| (first + 31 * i) % 2000).collect();
             let expected_reuse = used.sequence().common_prefix(&prompt).min(prompt.len() - 1);
-            let mut new = model.session(SequenceOptions::default()).unwrap();
+            let mut new = apart.session(SequenceOptions::default()).unwrap();
             let run = |session: &mut Session| {
                 session
                     .complete(&prompt, &mut greedy(), &options(8), &mut |_| ControlFlow::Continue(()))

@@ -1,7 +1,9 @@
 //! A model with everything that turns text into text.
 use std::{path::Path, sync::Arc};
 
-use chalot_model::{LoadOptions, Model, SequenceOptions, Source, SourceKind, WeightsAs};
+use chalot_model::{
+    Fingerprint, KvPool, KvPoolOptions, LoadOptions, Model, SequenceOptions, Source, SourceKind, WeightsAs,
+};
 use chalot_tensor::exec::Exec;
 use chalot_tokenizer::{Specials, Tokenizer};
 
@@ -21,6 +23,8 @@ pub struct OpenOptions<'a> {
     pub weights: WeightsAs,
     /// A tokenizer file to use instead of the model's own.
     pub tokenizer: Option<&'a Path>,
+    /// Bytes that the keys and values of all its texts together may take; `None`: what the system gives.
+    pub kv_budget: Option<usize>,
     /// Told the bytes loaded and the bytes in all.
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
@@ -35,6 +39,7 @@ pub struct TextModel {
     /// `None`: neither a template nor the tokens of ChatML; the model continues text.
     pub template: Option<ChatTemplate>,
     exec: Exec,
+    pool: KvPool,
 }
 
 impl TextModel {
@@ -76,7 +81,8 @@ impl TextModel {
         let load =
             LoadOptions { weights: options.weights, progress: options.progress, ..LoadOptions::default() };
         let model = Arc::new(source.load(exec, &load)?);
-        Ok(Self { model, tokenizer, template, exec: exec.clone() })
+        let pool = KvPool::new(KvPoolOptions { budget: options.kv_budget, share: true, keep: 0 });
+        Ok(Self { model, tokenizer, template, exec: exec.clone(), pool })
     }
 
     /// The tokens of a prompt: BOS where the tokenizer wants it, then the text. With [`Specials::Parse`], special tokens
@@ -98,6 +104,24 @@ impl TextModel {
     /// [`Error::Engine`] when the context asked for is not one the model was made for.
     pub fn session(&self, options: SequenceOptions) -> Result<Session, Error> {
         Session::new(self, options)
+    }
+
+    /// The text that [`Session::save`] left in a file, and the note beside it.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when the file is damaged, of another model, or does not fit `options` or the budget.
+    pub fn restore(&self, path: &Path, options: SequenceOptions) -> Result<(Session, Vec<u8>), Error> {
+        Session::restore(self, path, options)
+    }
+
+    /// The memory that the keys and values of its texts share. Texts with equal beginnings share these too.
+    pub fn pool(&self) -> &KvPool {
+        &self.pool
+    }
+
+    /// What tells this model from others; reads some pages of every matrix.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.model)
     }
 
     /// The instructions and the threads that it computes with.

@@ -42,6 +42,67 @@ fn decode() {
     assert!((256.0 * 64.0..256.0 * 64.0 + 60_000.0).contains(&bytes), "{bytes}");
     let gbs = bytes * number(&report, "tokens_per_second") / 1e9;
     assert_near(number(&report, "bandwidth_share"), gbs / number(&report, "bandwidth_gbs"));
+    assert!(number(&report, "tokens_per_second_without_past") > 0.0);
+    // Two heads of 16, two layers, f32, and 3 tokens before the six.
+    assert_eq!(number(&report, "kv_bytes_per_token"), f64::from(2 * 2 * 2 * 16 * 4 * 6));
+}
+
+#[test]
+fn attention() {
+    let report = chalot(&[
+        "bench",
+        "attention",
+        "-n",
+        "150",
+        "--heads",
+        "4",
+        "--kv-heads",
+        "2",
+        "--head-dim",
+        "16",
+        "--kv",
+        "f16",
+        "--depth",
+        "100",
+        "--rounds",
+        "2",
+        "-t",
+        "2",
+        "--json",
+    ])
+    .json();
+    assert_eq!(
+        (&report["tokens"], &report["threads"], &report["kv"]),
+        (&150.into(), &2.into(), &"f16".into())
+    );
+    let seconds = number(&report, "milliseconds") / 1e3;
+    let seen = f64::from(150 * 151 / 2);
+    assert_near(number(&report, "gfmas"), 2.0 * seen * 4.0 * 16.0 / seconds / 1e9);
+    assert_near(number(&report, "peak_share"), number(&report, "gfmas") / number(&report, "peak_gfmas"));
+    let naive = number(&report, "naive_milliseconds");
+    assert_near(number(&report, "speedup_over_naive"), naive / number(&report, "milliseconds"));
+    assert!(number(&report, "extra_bytes") > 0.0);
+    let decode = &report["decode"];
+    assert_eq!(decode["depth"], 100);
+    let int8 = number(decode, "f16_microseconds") / number(decode, "int8_microseconds");
+    assert_near(number(decode, "int8_over_f16"), int8);
+    assert!(number(decode, "f16_bandwidth_share") > 0.0 && number(decode, "bandwidth_gbs") > 0.0);
+    let report = chalot(&[
+        "bench",
+        "attention",
+        "-n",
+        "3",
+        "--heads",
+        "1",
+        "--rounds",
+        "1",
+        "--depth",
+        "0",
+        "--no-naive",
+        "--json",
+    ])
+    .json();
+    assert!(report["speedup_over_naive"].is_null() && report["decode"].is_null(), "{report}");
 }
 
 #[test]
@@ -148,13 +209,14 @@ fn mistakes_name_what_is_known() {
         (&["decode", "--packing", "int3"], &["int3", "trit2", "int8/32"]),
         (&["prefill", "--shape", "tiny", "--layers", "3"], &["--layers 3", "tiny has 2"]),
         (&["prefill", "--layers", "0"], &["--layers", "at least 1"]),
-        (&["decode", "--shape", "tiny", "--depth", "5000"], &["--depth 5000", "4096"]),
+        (&["decode", "--shape", "tiny", "--depth", "500000"], &["--depth 500000", "131072"]),
         (&["decode", "--model", MODEL, "--depth", "50000"], &["--depth 50000", "stand-in.gguf"]),
         (
             &["prefill", "--model", MODEL, "--packing", "int4"],
             &["--model", "--packing", "cannot be used with"],
         ),
         (&["prefill", "--model", MODEL, "--layers", "1"], &["--model", "--layers", "cannot be used with"]),
+        (&["attention", "--heads", "6", "--kv-heads", "4"], &["--kv-heads 4", "6"]),
     ] {
         let ran = chalot(&[&["bench"], args].concat());
         assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);

@@ -60,8 +60,8 @@ fn rate(count: usize, time: Duration) -> f64 {
 
 /// An iterator over the tokens that follow a prompt.
 ///
-/// The prompt is the whole text so far. What the sequence already holds of it is not computed again, and what the
-/// sequence holds beyond it is forgotten: a conversation hands over all its tokens every time.
+/// The prompt is the whole text so far. What the sequence, or another one of its pool, already holds of it is not computed
+/// again, and what the sequence holds beyond it is forgotten: a conversation hands over all its tokens every time.
 ///
 /// ```no_run
 /// use std::{path::Path, sync::Arc};
@@ -103,8 +103,8 @@ impl<'a> Generation<'a> {
     /// Computes the prompt and chooses the first token.
     ///
     /// # Errors
-    /// [`EngineError`] when the prompt is empty, does not fit the context or has a token that the model does not; the
-    /// sequence is then unchanged.
+    /// [`EngineError`] when the prompt is empty, does not fit the context or has a token that the model does not (the
+    /// sequence is then unchanged), or when there is no memory for it (the sequence then holds what is known of it).
     pub fn start(
         engine: &'a mut Engine,
         seq: &'a mut Sequence,
@@ -114,12 +114,15 @@ impl<'a> Generation<'a> {
     ) -> Result<Self, EngineError> {
         let begin = Instant::now();
         // The last token is computed in any case: its logits are what is needed.
-        let reused = seq.common_prefix(prompt).min(prompt.len().saturating_sub(1));
-        let (used, new, context) = (reused, prompt.len() - reused, seq.context());
+        let known = &prompt[..prompt.len().saturating_sub(1)];
+        let used = seq.common_prefix(known);
+        let (new, context) = (prompt.len() - used, seq.context());
         if used + new > context {
             return Err(EngineError::ContextOverflow { used, new, context });
         }
-        engine.check(seq, &prompt[reused..])?;
+        engine.check(seq, prompt)?;
+        let reused = seq.adopt(known);
+        let new = prompt.len() - reused;
         seq.truncate(reused);
         let logits = engine.forward(seq, &prompt[reused..])?;
         let next = sampler.sample(logits, seq.tokens());

@@ -10,6 +10,7 @@ pub mod config;
 pub mod convert;
 pub mod engine;
 pub mod error;
+pub mod fingerprint;
 pub mod generation;
 pub mod kv;
 pub mod load;
@@ -25,7 +26,9 @@ pub use config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeCo
 pub use convert::{ConvertOptions, ConvertTo, convert};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use error::ModelError;
+pub use fingerprint::Fingerprint;
 pub use generation::{Finish, Generation, GenerationOptions, GenerationStats};
+pub use kv::{KvError, KvFileError, KvPool, KvPoolOptions, KvStats};
 pub use load::{LoadOptions, Source, SourceKind, WeightsAs};
 pub use native::write_native;
 pub use perplexity::{Perplexity, PerplexityOptions, perplexity};

@@ -3,7 +3,7 @@ use chalot_tensor::attention::KvType;
 use chalot_tensor::matrix::Format;
 
 use crate::engine::EngineError;
-use crate::kv::{KvCache, KvShape};
+use crate::kv::{KvCache, KvPool, KvPoolOptions, KvShape};
 use crate::weights::Model;
 
 /// What a new sequence may hold and how.
@@ -27,18 +27,26 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// An empty sequence. Memory is taken as it grows, not for the whole context.
+    /// An empty sequence with memory of its own. Memory is taken as it grows, not for the whole context.
     ///
     /// # Errors
     /// [`EngineError::ContextLength`] when the context is 0 or longer than the model was made for.
     pub fn new(model: &Model, options: SequenceOptions) -> Result<Self, EngineError> {
+        Self::in_pool(model, options, &KvPool::new(KvPoolOptions::default()))
+    }
+
+    /// An empty sequence with memory of `pool`, all of whose sequences are of this model.
+    ///
+    /// # Errors
+    /// [`EngineError::ContextLength`] when the context is 0 or longer than the model was made for.
+    pub fn in_pool(model: &Model, options: SequenceOptions, pool: &KvPool) -> Result<Self, EngineError> {
         let trained = model.config.context_length;
         let context = options.context.unwrap_or(trained);
         if context == 0 || context > trained {
             return Err(EngineError::ContextLength { asked: context, trained });
         }
         let ty = options.kv.unwrap_or_else(|| natural_kv(model));
-        let kv = KvCache::new(KvShape::of(&model.config, ty));
+        let kv = KvCache::new(KvShape::of(&model.config, ty), pool.clone());
         Ok(Self { tokens: Vec::new(), context, kv })
     }
 
@@ -99,9 +107,38 @@ impl Sequence {
         if new > context - used { Err(EngineError::ContextOverflow { used, new, context }) } else { Ok(()) }
     }
 
+    /// Makes the sequence begin with what is known of `tokens`: what it holds of them itself, or what other sequences of its
+    /// pool have computed of them, whichever is longer. Returns how many of `tokens` it holds now; what else it may
+    /// have held comes after these, or is forgotten.
+    ///
+    /// To go on with a text, leave out its last token, whose logits are needed.
+    pub fn adopt(&mut self, tokens: &[u32]) -> usize {
+        let tokens = &tokens[..tokens.len().min(self.context)];
+        let own = self.common_prefix(tokens);
+        match self.kv.adopt(tokens, own) {
+            Some(len) => {
+                self.tokens.clear();
+                self.tokens.extend_from_slice(&tokens[..len]);
+                len
+            }
+            None => own,
+        }
+    }
+
+    /// Takes the memory for `new` more tokens now, so that computing them cannot fail for want of it.
+    ///
+    /// # Errors
+    /// [`EngineError::ContextOverflow`] when they do not fit; [`EngineError::Memory`] when there is no memory for all of them.
+    pub fn reserve(&mut self, new: usize) -> Result<(), EngineError> {
+        self.check_room(new)?;
+        let layers = self.kv.shape().layers;
+        Ok(self.kv.reserve(0..layers, self.len()..self.len() + new)?)
+    }
+
     /// Takes in tokens whose keys and values every layer has written.
     pub(crate) fn commit(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
+        self.kv.publish(&self.tokens);
     }
 }
 

@@ -66,6 +66,19 @@ impl<T: Pod> AlignedVec<T> {
         Self { memory, start, len, element: PhantomData }
     }
 
+    /// `len` zeros, written; `None` when the system has no memory for them.
+    pub fn try_zeroed(len: usize) -> Option<Self> {
+        if len == 0 {
+            return Some(Self::new());
+        }
+        let bytes = len.checked_mul(size_of::<T>())?.checked_add(Self::ALIGN)?;
+        let mut memory = Vec::new();
+        memory.try_reserve_exact(bytes).ok()?;
+        memory.resize(bytes, 0);
+        let start = memory.as_ptr().addr().wrapping_neg() % Self::ALIGN;
+        Some(Self { memory, start, len, element: PhantomData })
+    }
+
     /// Makes the length `len` and every element zero, keeping the memory when it suffices.
     pub fn resize_zeroed(&mut self, len: usize) {
         if len > self.capacity() {
@@ -173,6 +186,15 @@ mod tests {
             assert_eq!(bytes.len(), 2 * len);
             assert!(len == 0 || bytes.as_ptr().addr().is_multiple_of(64));
         }
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_no_panic() {
+        assert!(AlignedVec::<f32>::try_zeroed(usize::MAX / 2).is_none());
+        assert!(AlignedVec::<u8>::try_zeroed(isize::MAX as usize).is_none());
+        let vec = AlignedVec::<u16>::try_zeroed(5).unwrap();
+        assert_eq!((&*vec, vec.as_ptr().addr() % 64), (&[0; 5][..], 0));
+        assert!(AlignedVec::<u16>::try_zeroed(0).unwrap().is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The speed of attention as a share of what this machine can do, measured in the same run:
-//! `cargo bench -p chalot-tensor --bench attention [-- THREADS]`.
+//! `cargo bench -p chalot-tensor --bench attention [-- [THREADS [ROUNDS]] [prompts|decoding] [ISA]]`.
 use std::{env, time::Instant};
 
 use chalot_simd::Isa;
@@ -65,11 +65,18 @@ fn main() {
     let mut arguments = env::args().skip(1).filter_map(|arg| arg.parse::<usize>().ok());
     let threads = arguments.next().unwrap_or(1);
     let rounds = arguments.next().unwrap_or(12);
-    for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::scalar()) {
+    let named = |word: &str| env::args().any(|arg| arg == word);
+    let isas = Isa::available();
+    let chosen = |isa: &&Isa| if isas.iter().any(|isa| named(isa.name())) { named(isa.name()) } else { true };
+    for &isa in isas.iter().filter(chosen).filter(|isa| **isa != Isa::scalar()) {
         let exec = Exec::new(isa, threads);
         println!("{} x {threads}", isa.name());
-        prompts(&exec, rounds);
-        decoding(&exec, rounds);
+        if !named("decoding") {
+            prompts(&exec, rounds);
+        }
+        if !named("prompts") {
+            decoding(&exec, rounds);
+        }
     }
 }
 
@@ -81,6 +88,8 @@ fn prompts(exec: &Exec, rounds: usize) {
         (2048, 4, 4, 128, KvType::F32),
         (2048, 4, 1, 128, KvType::F32),
         (2048, 4, 1, 128, KvType::F16),
+        (2048, 4, 1, 128, KvType::Int8),
+        (2048, 4, 4, 128, KvType::Int8),
         (2048, 3, 1, 64, KvType::F16),
         (2048, 4, 4, 80, KvType::F32),
         (8192, 1, 1, 64, KvType::F32),
@@ -108,15 +117,20 @@ fn decoding(exec: &Exec, rounds: usize) {
     let mut scratch = AttentionScratch::new();
     for (depth, m, heads, kv_heads, dim, ty) in [
         (4096, 1, 20, 5, 128, KvType::F16),
+        (4096, 1, 20, 5, 128, KvType::Int8),
         (4096, 1, 20, 5, 128, KvType::F32),
         (4096, 1, 32, 32, 64, KvType::F16),
+        (4096, 1, 32, 32, 64, KvType::Int8),
         (4096, 1, 32, 8, 128, KvType::F16),
         (4096, 5, 20, 5, 128, KvType::F16),
+        (4096, 5, 20, 5, 128, KvType::Int8),
+        (8192, 1, 20, 5, 128, KvType::F16),
+        (8192, 1, 20, 5, 128, KvType::Int8),
         (512, 1, 20, 5, 128, KvType::F16),
         (64, 1, 20, 5, 128, KvType::F16),
     ] {
         // As many layers as keep the caches cold.
-        let bytes = 2 * depth * kv_heads * dim * if ty == KvType::F16 { 2 } else { 4 };
+        let bytes = KvBlock::new(ty, kv_heads, dim).bytes() * depth / KvBlock::TOKENS;
         let layers: Vec<Layer> =
             (0..(160 << 20) / bytes).map(|_| Layer::new(exec, heads, kv_heads, dim, ty, depth)).collect();
         let (mut speeds, mut bandwidths) = (Vec::new(), Vec::new());

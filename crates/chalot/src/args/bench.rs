@@ -5,7 +5,7 @@ use chalot_model::synthetic::SHAPES;
 use chalot_tensor::{Format, Packing, ScaleBy};
 use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 
-use super::values;
+use super::{KvChoice, values};
 
 /// Measure this machine, and the engine as a share of it
 #[derive(Args, Debug)]
@@ -15,7 +15,8 @@ use super::values;
     Examples:\n  \
     chalot bench decode                        one token after the other, BitNet 2B\n  \
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
-    chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program")]
+    chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program\n  \
+    chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth")]
 pub struct Bench {
     #[command(subcommand)]
     pub what: What,
@@ -27,6 +28,7 @@ pub enum What {
     Decode(Decode),
     Prefill(Prefill),
     Kernels(Kernels),
+    Attention(Attention),
 }
 
 /// Which model.
@@ -52,13 +54,17 @@ pub struct Of {
         conflicts_with_all = ["shape", "packing", "head", "layers"]
     )]
     pub model: Option<PathBuf>,
+    /// Keys and values of past tokens [default: as for a model of this shape]
+    #[arg(long, value_name = "TYPE")]
+    pub kv: Option<KvChoice>,
 }
 
 /// Generate token by token, as a share of the memory's bandwidth
 #[derive(Args, Debug)]
 #[command(after_help = "\
     Tokens are computed as in generation, sampling apart. The share counts the bytes of all weights that a\n\
-    token reads, the head among them (not its keys and values, which matter with --depth).\n\n\
+    token reads, the head among them, not its keys and values. With --depth a token without a past is\n\
+    measured in turn, and what is longer is compared with the time to read the keys and values.\n\n\
     Examples:\n  \
     chalot bench decode\n  \
     chalot bench decode --packing trit5 --threads 1\n  \
@@ -127,6 +133,47 @@ pub struct Kernels {
     #[arg(long, value_name = "N", default_value = "8", value_parser = values::count)]
     pub rounds: usize,
     /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Attention of a prompt as a share of the CPU's peak, against the plain way; and of one token
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    A causal prompt: writing its keys and values into the cache and attending to them. The share of the\n\
+    peak counts only what a token sees. The plain way is a product, a mask, a soft-max and a product, head by\n\
+    head, with the whole matrix of scores in memory (up to 8,192 tokens). Then one token at --depth, with\n\
+    f16 and int8, as a share of the memory's bandwidth.\n\n\
+    Examples:\n  \
+    chalot bench attention\n  \
+    chalot bench attention --tokens 8192 --head-dim 64 --kv f16\n  \
+    chalot bench attention --heads 20 --kv-heads 5 --json          the shape of BitNet 2B")]
+pub struct Attention {
+    /// Tokens of the prompt
+    #[arg(long, short = 'n', value_name = "N", default_value = "2048", value_parser = values::count)]
+    pub tokens: usize,
+    /// Query heads
+    #[arg(long, value_name = "N", default_value = "32", value_parser = values::count)]
+    pub heads: usize,
+    /// Key-value heads, a divisor of the query heads [default: as many]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub kv_heads: Option<usize>,
+    /// Numbers of a head
+    #[arg(long, value_name = "N", default_value = "128", value_parser = values::count)]
+    pub head_dim: usize,
+    /// Keys and values of the prompt
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub kv: KvChoice,
+    /// Tokens before the single one; 0: do not measure it
+    #[arg(long, value_name = "N", default_value = "8192")]
+    pub depth: usize,
+    /// Rounds to measure
+    #[arg(long, value_name = "N", default_value = "5", value_parser = values::count)]
+    pub rounds: usize,
+    /// Leave out the plain way
+    #[arg(long)]
+    pub no_naive: bool,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }

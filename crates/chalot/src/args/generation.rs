@@ -1,6 +1,7 @@
 //! `run` and `chat`: what to generate from, and how tokens are chosen.
 use std::path::PathBuf;
 
+use chalot_model::KvType;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::values;
@@ -16,7 +17,8 @@ use super::values;
     chalot run --seed 7                            the same story every time\n  \
     chalot run model.gguf -p \"The capital of France is\" -n 1 --temp 0\n  \
     chalot run model.gguf -f prompt.txt --json     text and figures for a program\n  \
-    echo \"Once upon a time\" | chalot run           the prompt from a pipe")]
+    echo \"Once upon a time\" | chalot run           the prompt from a pipe\n  \
+    chalot run model.gguf -f book.txt --cache book.kv      the next run with it starts at once")]
 pub struct Run {
     /// .gguf file, Hugging Face folder or llama2.c .bin [default: the built-in model]
     #[arg(value_hint = ValueHint::AnyPath)]
@@ -44,9 +46,8 @@ pub struct Run {
     pub stats: bool,
     #[command(flatten)]
     pub sampling: Sampling,
-    /// Tokens of context, prompt and answer together [default: what the model was trained for]
-    #[arg(long, value_name = "N", value_parser = values::count, help_heading = "Model")]
-    pub ctx: Option<usize>,
+    #[command(flatten)]
+    pub memory: Memory,
     #[command(flatten)]
     pub holding: Holding,
 }
@@ -59,6 +60,7 @@ pub struct Run {
     Examples:\n  \
     chalot chat model.gguf\n  \
     chalot chat model.gguf --system \"You answer in one sentence.\"\n  \
+    chalot chat model.gguf --cache talk.kv         the conversation is there again next time\n  \
     chalot chat                                    the built-in story-teller goes on from your words\n  \
     printf 'Hello\\nWho are you?\\n' | chalot chat model.gguf --temp 0    two turns from a pipe\n\n\
     In a chat: /help, /reset, /system TEXT, /exit (or Ctrl-D); Ctrl-C stops an answer.")]
@@ -77,9 +79,8 @@ pub struct Chat {
     pub stats: bool,
     #[command(flatten)]
     pub sampling: Sampling,
-    /// Tokens of context, prompt and answer together [default: what the model was trained for]
-    #[arg(long, value_name = "N", value_parser = values::count, help_heading = "Model")]
-    pub ctx: Option<usize>,
+    #[command(flatten)]
+    pub memory: Memory,
     #[command(flatten)]
     pub holding: Holding,
 }
@@ -111,12 +112,28 @@ pub struct Sampling {
     pub seed: Option<u64>,
 }
 
+/// How much of the text is remembered, and where.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Model")]
+pub struct Memory {
+    /// Tokens of context, prompt and answer together [default: what the model was trained for]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub ctx: Option<usize>,
+    /// Memory for keys and values at most, such as 512M or 2G [default: three quarters of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub kv_budget: Option<usize>,
+    /// Keep what was computed in this file, and begin with what is there: a text that begins alike, or a chat,
+    /// goes on without being computed again
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub cache: Option<PathBuf>,
+}
+
 /// How the model is held in memory.
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Model")]
 pub struct Holding {
-    /// Keys and values of past tokens [default: f32 in small models and with f32 weights,
-    /// otherwise f16]
+    /// Keys and values of past tokens; int8 takes half the memory of f16 [default: f32 in small models and
+    /// with f32 weights, otherwise f16]
     #[arg(long, value_name = "TYPE")]
     pub kv: Option<KvChoice>,
     /// Weights as in the file, each kind in its own kernel, or all as f32 (exact, larger, slower)
@@ -132,6 +149,17 @@ pub struct Holding {
 pub enum KvChoice {
     F32,
     F16,
+    Int8,
+}
+
+impl From<KvChoice> for KvType {
+    fn from(choice: KvChoice) -> Self {
+        match choice {
+            KvChoice::F32 => Self::F32,
+            KvChoice::F16 => Self::F16,
+            KvChoice::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// How weights are held in memory.

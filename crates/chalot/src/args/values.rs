@@ -32,6 +32,23 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Bytes: a number with K, M, G or T (of 1024), with or without B or iB; a fraction will do.
+pub fn size(text: &str) -> Result<usize, String> {
+    const EXPECTED: &str = "a size is needed, such as 512M or 2G";
+    let lower = text.trim().to_ascii_lowercase();
+    let word = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
+    let (number, shift) = match word.char_indices().next_back() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => {
+            let power = "kmgt".find(unit).ok_or(EXPECTED)?;
+            (&word[..at], 10 * (power as u32 + 1))
+        }
+        _ => (word, 0),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| EXPECTED)?;
+    let bytes = number * (1u64 << shift) as f64;
+    if bytes >= 1.0 && bytes < usize::MAX as f64 { Ok(bytes as usize) } else { Err(EXPECTED.into()) }
+}
+
 /// 0 (greedy) or more.
 pub fn temperature(text: &str) -> Result<f32, String> {
     between(text, 0.0..=100.0)
@@ -67,6 +84,18 @@ fn between(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in
+            [("512M", 512 << 20), ("2g", 2 << 30), ("1.5GiB", 3 << 29), ("100kb", 102_400), ("7", 7)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "G", "0", "-1G", "2X", "nan", "inf", "1e30T", "2 GG"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn ranges() {

@@ -59,6 +59,11 @@ impl Memory {
     }
 }
 
+/// Memory that this process may use, and how much of it is free, in bytes.
+pub fn memory() -> Option<(u64, u64)> {
+    Memory::of_this_process().map(|memory| (memory.total, memory.available))
+}
+
 /// Which instructions the kernels of the chosen set use.
 #[derive(Serialize)]
 struct Kernels {

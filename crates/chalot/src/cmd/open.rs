@@ -2,13 +2,12 @@
 use std::path::{Path, PathBuf};
 
 use chalot::{
-    BUILTIN_NAME, OpenOptions, TextModel,
+    BUILTIN_NAME, OpenOptions, Session, TextModel,
     model::{SamplingParams, SequenceOptions, WeightsAs},
-    tensor::attention::KvType,
 };
 
 use crate::{
-    args::{Holding, KvChoice, Sampling, WeightsChoice},
+    args::{Holding, Memory, Sampling, WeightsChoice},
     console::Unit,
     settings::Settings,
 };
@@ -22,6 +21,7 @@ pub fn name(model: Option<&Path>) -> String {
 pub fn open(
     model: Option<&PathBuf>,
     holding: &Holding,
+    kv_budget: Option<usize>,
     settings: &Settings,
 ) -> Result<TextModel, chalot::Error> {
     let bar = settings.console.bar("loading", Unit::Bytes);
@@ -32,6 +32,7 @@ pub fn open(
             WeightsChoice::F32 => WeightsAs::F32,
         },
         tokenizer: holding.tokenizer.as_deref(),
+        kv_budget: kv_budget.or_else(default_budget),
         progress: Some(&progress),
     };
     let exec = settings.exec();
@@ -43,11 +44,42 @@ pub fn open(
 
 /// How the text is held.
 pub fn sequence(ctx: Option<usize>, holding: &Holding) -> SequenceOptions {
-    let kv = holding.kv.map(|kv| match kv {
-        KvChoice::F32 => KvType::F32,
-        KvChoice::F16 => KvType::F16,
-    });
-    SequenceOptions { context: ctx, kv }
+    SequenceOptions { context: ctx, kv: holding.kv.map(Into::into) }
+}
+
+/// Three quarters of what is free: an error in time is better than a machine that stands still.
+fn default_budget() -> Option<usize> {
+    let (_, available) = super::doctor::memory()?;
+    usize::try_from(available / 4 * 3).ok().filter(|&bytes| bytes > 0)
+}
+
+/// A text: the one in the cache file, with the note beside it, if there is such a file.
+pub fn session(
+    model: &TextModel,
+    memory: &Memory,
+    holding: &Holding,
+    settings: &Settings,
+) -> anyhow::Result<(Session, Option<Vec<u8>>)> {
+    let options = sequence(memory.ctx, holding);
+    match &memory.cache {
+        Some(path) if path.exists() => {
+            let (session, note) = model.restore(path, options)?;
+            let tokens = session.sequence().len();
+            settings.console.note(&format!("{}: {tokens} tokens are there", path.display()));
+            Ok((session, Some(note)))
+        }
+        _ => Ok((model.session(options)?, None)),
+    }
+}
+
+/// Keeps the text in the cache file, if one was named.
+pub fn keep(session: &Session, note: &[u8], memory: &Memory, settings: &Settings) -> anyhow::Result<()> {
+    if let Some(path) = &memory.cache {
+        session.save(path, note)?;
+        let tokens = session.sequence().len();
+        settings.console.note(&format!("{}: {tokens} tokens are kept", path.display()));
+    }
+    Ok(())
 }
 
 /// The sampling that was asked for, and the seed when nobody chose it but chance.

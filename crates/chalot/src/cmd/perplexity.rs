@@ -30,7 +30,7 @@ struct Report {
 /// Scores a text.
 pub fn perplexity(args: args::Perplexity, settings: &Settings) -> anyhow::Result<()> {
     let text = read_bytes(&args.file)?;
-    let model = open::open(args.model.as_ref(), &args.holding, settings)?;
+    let model = open::open(args.model.as_ref(), &args.holding, None, settings)?;
     let mut tokens = model.tokenizer.encode(&text, Specials::AsText);
     let limit = args.tokens.or(args.chunks.map(|chunks| chunks.saturating_mul(args.ctx)));
     tokens.truncate(limit.unwrap_or(usize::MAX));

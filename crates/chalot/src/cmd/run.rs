@@ -62,8 +62,8 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     let console = settings.console;
     let job = Job::new(&args)?;
     let begin = Instant::now();
-    let model = open::open(args.model.as_ref(), &args.holding, settings)?;
-    let mut session = model.session(open::sequence(args.ctx, &args.holding))?;
+    let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
+    let (mut session, _) = open::session(&model, &args.memory, &args.holding, settings)?;
     let load_time = begin.elapsed();
 
     let prompt = model.prompt(&job.prompt, if args.special { Specials::Parse } else { Specials::AsText });
@@ -76,6 +76,7 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     let completion =
         complete(&mut session, &prompt, &mut sampler, &job.options, console, &mut |text| output.push(text))?;
 
+    open::keep(&session, b"", &args.memory, settings)?;
     if args.json {
         let report =
             Report::new(open::name(args.model.as_deref()), &job, &output.text, &completion, settings);
@@ -184,12 +185,14 @@ fn round(rate: f64) -> String {
 fn more_figures(model: &TextModel, session: &Session, load_seconds: f64, settings: &Settings) -> String {
     let weights = &model.model;
     format!(
-        "loaded in {load_seconds:.2} s; {} parameters in {}, {} read for each token; cache: {} for {} tokens; kernels: {}, {} threads",
+        "loaded in {load_seconds:.2} s; {} parameters in {}, {} read for each token; cache: {} for {} tokens as {}; \
+         kernels: {}, {} threads",
         count(weights.parameters()),
         bytes(weights.bytes()),
         bytes(weights.bytes_per_token()),
         bytes(session.sequence().kv().bytes() as u64),
         session.sequence().len(),
+        session.sequence().kv().shape().ty.name(),
         settings.isa,
         settings.threads,
     )
@@ -204,6 +207,7 @@ struct Report<'a> {
     tokens: &'a [u32],
     stop: Stop,
     prompt_tokens: usize,
+    reused_tokens: usize,
     prompt_tokens_per_second: Option<f64>,
     generated_tokens: usize,
     generated_tokens_per_second: Option<f64>,
@@ -229,6 +233,7 @@ impl<'a> Report<'a> {
             tokens: &completion.tokens,
             stop: completion.stop,
             prompt_tokens: stats.prompt_tokens,
+            reused_tokens: stats.reused_tokens,
             prompt_tokens_per_second: (stats.prompt_tokens > 0).then(|| stats.prompt_rate()),
             generated_tokens: stats.generated_tokens,
             generated_tokens_per_second: (stats.decode_steps > 0).then(|| stats.decode_rate()),

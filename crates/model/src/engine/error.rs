@@ -1,6 +1,8 @@
 //! What can go wrong while a loaded model runs.
 use chalot_tensor::exec::ShapeError;
 
+use crate::kv::KvError;
+
 /// A request that the model cannot serve.
 ///
 /// Bad files are refused at load ([`crate::error::ModelError`]); what remains here is a caller's request that does
@@ -48,6 +50,10 @@ pub enum EngineError {
         /// The model's own.
         trained: usize,
     },
+
+    /// No memory for the keys and values of what was to be computed.
+    #[error(transparent)]
+    Memory(#[from] KvError),
 
     /// A sequence whose cache has another model's shape.
     #[error("the sequence was made for another model: its cache has {found}, this model has {expected}")]

@@ -93,8 +93,8 @@ impl Engine {
     /// Appends `tokens` and returns the logits `[vocab]` of what follows the last one.
     ///
     /// # Errors
-    /// [`EngineError`], before anything is computed: no tokens, one that the vocabulary does not have, no room, a
-    /// sequence of another model.
+    /// [`EngineError`], before anything is computed: no tokens, one that the vocabulary does not have, no room, no memory for
+    /// their keys and values, a sequence of another model.
     pub fn forward(&mut self, seq: &mut Sequence, tokens: &[u32]) -> Result<&[f32], EngineError> {
         self.advance(seq, tokens, |_, _, _| Ok(()))?;
         self.with_hidden(|engine, hidden| {
@@ -192,6 +192,7 @@ impl Engine {
         if let Some(layer) = layers.clone().find(|&layer| seq.kv.len(layer) < first_position) {
             return input("the first position", first_position, seq.kv.len(layer));
         }
+        seq.kv.reserve(layers.clone(), first_position..first_position + m)?;
         let pass = Pass { exec, config, ropes, first_position, m };
         let _awake = exec.pool.stay_awake();
         for index in layers {
@@ -235,7 +236,7 @@ impl Engine {
         mut after: impl FnMut(&mut Self, usize, &[f32]) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         self.check(seq, tokens)?;
-        seq.check_room(tokens.len())?;
+        seq.reserve(tokens.len())?;
         let chunk_len = self.options.chunk;
         for (number, chunk) in tokens.chunks(chunk_len).enumerate() {
             self.with_hidden(|engine, hidden| {

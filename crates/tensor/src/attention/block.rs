@@ -4,7 +4,10 @@ use chalot_simd::AlignedVec;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::tile::{CacheLine, Element};
+use super::{
+    codes::{Codes, WriteCodes},
+    tile::{CacheLine, Number},
+};
 use crate::{
     exec::{Exec, ShapeError},
     math::lanes::{Kernel, LANES, Lanes, dispatch},
@@ -19,6 +22,31 @@ pub enum KvType {
     F32,
     /// Rounded to half precision, to nearest even; beyond ±65,520 becomes infinite, a NaN stays a NaN.
     F16,
+    /// Integers of 8 bits, -127..=127, times a scale for each token and head: a 127th of the greatest magnitude. The scale
+    /// of a key or value that has a NaN or an infinity is NaN; magnitudes that are all below 1e-30 become 0.
+    ///
+    /// Queries and weights meet them as integers of 16 bits, so that the sums are exact.
+    Int8,
+}
+
+impl KvType {
+    /// Bits of a stored number.
+    pub(super) fn bits(self) -> usize {
+        match self {
+            Self::F32 => 32,
+            Self::F16 => 16,
+            Self::Int8 => 8,
+        }
+    }
+
+    /// Its name: `f32`, `f16` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 /// Keys and values of up to 64 consecutive tokens of one layer, all key-value heads.
@@ -37,6 +65,7 @@ pub struct KvBlock {
 pub(super) enum Storage {
     F32(Planes<f32>),
     F16(Planes<f16>),
+    Int8(Codes),
 }
 
 /// Keys lie transposed, so that 64 scores are four vectors; values lie as rows, padded to whole vectors.
@@ -52,10 +81,24 @@ pub(super) struct Planes<T: Pod> {
 pub(super) const TOKEN_VECTORS: usize = KvBlock::TOKENS / LANES;
 
 impl<T: Pod> Planes<T> {
-    fn zeroed(kv_heads: usize, head_dim: usize) -> Self {
-        Self {
-            keys: AlignedVec::zeroed(kv_heads * head_dim * TOKEN_VECTORS),
-            values: AlignedVec::zeroed(kv_heads * KvBlock::TOKENS * head_dim.div_ceil(LANES)),
+    /// Vectors of keys and of values.
+    fn lens(kv_heads: usize, head_dim: usize) -> [usize; 2] {
+        [head_dim * TOKEN_VECTORS, KvBlock::TOKENS * head_dim.div_ceil(LANES)].map(|len| kv_heads * len)
+    }
+
+    fn zeroed(kv_heads: usize, head_dim: usize) -> Option<Self> {
+        let [keys, values] = Self::lens(kv_heads, head_dim);
+        Some(Self { keys: AlignedVec::try_zeroed(keys)?, values: AlignedVec::try_zeroed(values)? })
+    }
+
+    /// Makes the slots from `slot` on zero.
+    fn clear(&mut self, slot: usize, head_dim: usize) {
+        for keys in self.keys.as_flattened_mut().chunks_exact_mut(KvBlock::TOKENS) {
+            keys[slot..].fill(T::zeroed());
+        }
+        let row = head_dim.div_ceil(LANES);
+        for values in self.values.chunks_exact_mut(KvBlock::TOKENS * row) {
+            values[slot * row..].fill([T::zeroed(); LANES]);
         }
     }
 
@@ -96,12 +139,33 @@ impl KvBlock {
     pub const TOKENS: usize = 64;
 
     /// An empty block.
+    ///
+    /// # Panics
+    /// When memory runs out, like [`Vec`].
     pub fn new(ty: KvType, kv_heads: usize, head_dim: usize) -> Self {
+        let bytes = Self::bytes_of(ty, kv_heads, head_dim);
+        Self::try_new(ty, kv_heads, head_dim)
+            .unwrap_or_else(|| panic!("no memory for a block of {bytes} bytes"))
+    }
+
+    /// An empty block; `None` when the system has no memory for it.
+    pub fn try_new(ty: KvType, kv_heads: usize, head_dim: usize) -> Option<Self> {
         let storage = match ty {
-            KvType::F32 => Storage::F32(Planes::zeroed(kv_heads, head_dim)),
-            KvType::F16 => Storage::F16(Planes::zeroed(kv_heads, head_dim)),
+            KvType::F32 => Storage::F32(Planes::zeroed(kv_heads, head_dim)?),
+            KvType::F16 => Storage::F16(Planes::zeroed(kv_heads, head_dim)?),
+            KvType::Int8 => Storage::Int8(Codes::zeroed(kv_heads, head_dim)?),
         };
-        Self { kv_heads, head_dim, storage }
+        Some(Self { kv_heads, head_dim, storage })
+    }
+
+    /// Bytes of a block before it is there.
+    pub fn bytes_of(ty: KvType, kv_heads: usize, head_dim: usize) -> usize {
+        let vectors = || Planes::<f32>::lens(kv_heads, head_dim).iter().sum::<usize>();
+        match ty {
+            KvType::F32 => vectors() * size_of::<[f32; LANES]>(),
+            KvType::F16 => vectors() * size_of::<[f16; LANES]>(),
+            KvType::Int8 => Codes::bytes_of(kv_heads, head_dim),
+        }
     }
 
     /// The type of the stored numbers.
@@ -109,6 +173,7 @@ impl KvBlock {
         match self.storage {
             Storage::F32(_) => KvType::F32,
             Storage::F16(_) => KvType::F16,
+            Storage::Int8(_) => KvType::Int8,
         }
     }
 
@@ -127,6 +192,7 @@ impl KvBlock {
         match &self.storage {
             Storage::F32(planes) => planes.bytes(),
             Storage::F16(planes) => planes.bytes(),
+            Storage::Int8(codes) => codes.bytes(),
         }
     }
 
@@ -155,6 +221,51 @@ impl KvBlock {
         match &mut self.storage {
             Storage::F32(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
             Storage::F16(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
+            Storage::Int8(codes) => dispatch(exec.isa, WriteCodes { codes, head_dim, slot, rows }),
+        }
+    }
+
+    /// Becomes what `other` is, in its own memory if it has the same shape.
+    pub fn copy_from(&mut self, other: &Self) {
+        let shape = |block: &Self| (block.kv_type(), block.kv_heads, block.head_dim);
+        if shape(self) != shape(other) {
+            *self = other.clone();
+            return;
+        }
+        for (to, from) in self.parts_mut().into_iter().zip(other.parts()) {
+            to.copy_from_slice(from);
+        }
+    }
+
+    /// Makes the slots from `slot` on zero: what is not used may hold what another text left.
+    pub fn clear(&mut self, slot: usize) {
+        let slot = slot.min(Self::TOKENS);
+        match &mut self.storage {
+            Storage::F32(planes) => planes.clear(slot, self.head_dim),
+            Storage::F16(planes) => planes.clear(slot, self.head_dim),
+            Storage::Int8(codes) => codes.clear(slot, self.head_dim),
+        }
+    }
+
+    /// The bytes of the block, in two parts: the same for the same content on every (little-endian) CPU.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        match &self.storage {
+            Storage::F32(planes) => [&planes.keys, &planes.values].map(|part| bytemuck::cast_slice(part)),
+            Storage::F16(planes) => [&planes.keys, &planes.values].map(|part| bytemuck::cast_slice(part)),
+            Storage::Int8(codes) => [codes.as_bytes(), &[]],
+        }
+    }
+
+    /// The same to write to. No content is invalid, though numbers may be NaN.
+    pub fn parts_mut(&mut self) -> [&mut [u8]; 2] {
+        match &mut self.storage {
+            Storage::F32(Planes { keys, values }) => {
+                [bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values)]
+            }
+            Storage::F16(Planes { keys, values }) => {
+                [bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values)]
+            }
+            Storage::Int8(codes) => [codes.as_bytes_mut(), &mut []],
         }
     }
 
@@ -163,6 +274,7 @@ impl KvBlock {
         match &self.storage {
             Storage::F32(planes) => planes.head(head, self.head_dim).lines(),
             Storage::F16(planes) => planes.head(head, self.head_dim).lines(),
+            Storage::Int8(codes) => codes.lines(head, self.head_dim),
         }
     }
 
@@ -189,7 +301,7 @@ pub(super) struct Rows<'a> {
 }
 
 /// Keys to columns, values to rows.
-struct Write<'a, E: Element> {
+struct Write<'a, E: Number> {
     planes: &'a mut Planes<E>,
     kv_heads: usize,
     head_dim: usize,
@@ -197,7 +309,7 @@ struct Write<'a, E: Element> {
     rows: Rows<'a>,
 }
 
-impl<E: Element> Kernel for Write<'_, E> {
+impl<E: Number> Kernel for Write<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {

@@ -6,15 +6,17 @@ use std::ops::Range;
 
 use super::{
     KvBlock,
-    block::{Head, Lines, Storage, TOKEN_VECTORS},
+    block::{Head, Lines, Storage},
+    codes::{largest_query, quantize_query},
+    float::FloatTile,
+    integer::IntegerTile,
     plan::{CHUNK, Call},
-    softmax::{Scoring, softmax_row},
-    state::{Bounds, RowScratch, Seen, Size, State, WideTile, Workspace},
-    tile::{Element, Product, ROWS, Start, share},
+    state::{Bounds, Queries, RowScratch, Seen, Size, State, WideTile, Workspace},
+    tile::{Number, ROWS},
 };
 use crate::{
     math::{
-        lanes::{Kernel, LANES, Lanes},
+        lanes::{Kernel, LANES, Lanes, Pair},
         vector,
     },
     out::SharedOut,
@@ -22,9 +24,6 @@ use crate::{
 
 /// Tiles of a chunk.
 const TILES: usize = CHUNK / KvBlock::TOKENS;
-
-/// The factor of a sum that is kept.
-const KEEP: [f32; ROWS] = [1.0; ROWS];
 
 #[derive(Clone)]
 pub(super) struct Job<'a, 'call> {
@@ -35,7 +34,7 @@ pub(super) struct Job<'a, 'call> {
 
 impl Job<'_, '_> {
     #[inline(always)]
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.tokens.len() * self.call.group()
     }
 
@@ -47,18 +46,26 @@ impl Job<'_, '_> {
         token * self.call.strides.token + head * self.call.strides.head
     }
 
-    /// Gathers the queries, `[rows][head_dim]`.
+    /// Gathers the queries, and makes codes of them where keys are codes.
     #[inline(always)]
-    fn gather(&self, queries: &mut [f32]) {
+    fn gather<L: Lanes>(&self, l: L, queries: &mut Queries) {
         let head_dim = self.call.params.head_dim;
-        for (r, row) in queries.chunks_exact_mut(head_dim).take(self.rows()).enumerate() {
+        for (r, row) in queries.numbers.chunks_exact_mut(head_dim).take(self.rows()).enumerate() {
             row.copy_from_slice(&self.call.q[self.offset(r)..][..head_dim]);
+        }
+        if self.call.integers() {
+            let largest = largest_query(head_dim);
+            let codes = queries.codes.chunks_exact_mut(head_dim.div_ceil(2)).zip(&mut *queries.steps);
+            let rows = queries.numbers.chunks_exact(head_dim).take(self.rows());
+            for (row, (codes, step)) in rows.zip(codes) {
+                *step = quantize_query(l, row, largest, codes);
+            }
         }
     }
 
     /// What each row sees of the tile that begins at position `base`.
     #[inline(always)]
-    fn look(&self, base: usize, bounds: &mut [Bounds]) {
+    pub(super) fn look(&self, base: usize, bounds: &mut [Bounds]) {
         let clip = |position: usize| position.saturating_sub(base).min(KvBlock::TOKENS) as u32;
         for (token, bounds) in self.tokens.clone().zip(bounds.chunks_exact_mut(self.call.group())) {
             let seen = self.call.visible(token);
@@ -72,7 +79,7 @@ impl Job<'_, '_> {
         &self,
         l: L,
         chunk: usize,
-        queries: &[f32],
+        queries: &Queries,
         rows: &mut RowScratch,
         wide: &mut WideTile,
         state: &mut State<'_>,
@@ -95,19 +102,32 @@ impl Job<'_, '_> {
             match block.storage() {
                 Storage::F32(planes) => {
                     let now = planes.head(self.kv_head, head_dim);
-                    l.call(Tile { job: self, base, queries, now, next, rows, state });
+                    l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
                 }
                 // Read once or twice: widened on the way.
                 Storage::F16(planes) if self.rows() <= ROWS => {
                     let now = planes.head(self.kv_head, head_dim);
-                    l.call(Tile { job: self, base, queries, now, next, rows, state });
+                    l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
                 }
                 Storage::F16(planes) => {
                     let stored = planes.head(self.kv_head, head_dim);
                     l.call(Widen { from: stored.keys, to: &mut wide.keys });
                     l.call(Widen { from: stored.values, to: &mut wide.values });
                     let now = Head { keys: &wide.keys, values: &wide.values };
-                    l.call(Tile { job: self, base, queries, now, next, rows, state });
+                    l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
+                }
+                Storage::Int8(codes) => {
+                    let now = codes.head(self.kv_head, head_dim);
+                    let scales = [now.key_scales, now.value_scales];
+                    if self.rows() <= ROWS {
+                        let now = Head { keys: now.keys, values: now.values };
+                        l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
+                    } else {
+                        l.call(WidenCodes { from: now.keys, to: &mut wide.key_codes });
+                        l.call(WidenCodes { from: now.values, to: &mut wide.value_codes });
+                        let now = Head { keys: &*wide.key_codes, values: &*wide.value_codes };
+                        l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
+                    }
                 }
             }
         }
@@ -191,7 +211,7 @@ impl Kernel for Whole<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Workspace { queries, rows, wide, current, merged } = self.workspace;
-        self.job.gather(queries);
+        self.job.gather(l, queries);
         let mut merged = State::of(merged, &self.size);
         let chunks = self.job.call.chunks(&self.job.tokens);
         if chunks.len() == 1 {
@@ -222,7 +242,7 @@ impl Kernel for OneChunk<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Workspace { queries, rows, wide, .. } = self.workspace;
-        self.job.gather(queries);
+        self.job.gather(l, queries);
         let mut state = State::of(self.memory, &self.size);
         self.job.chunk(l, self.chunk, queries, rows, wide, &mut state);
     }
@@ -260,149 +280,28 @@ struct Widen<'a, E> {
     to: &'a mut [[f32; LANES]],
 }
 
-impl<E: Element> Kernel for Widen<'_, E> {
+impl<E: Number> Kernel for Widen<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         for (from, to) in self.from.iter().zip(self.to) {
-            l.store(E::load(l, from), to);
+            l.store(E::widen(l, from), to);
         }
     }
 }
 
-/// One tile of keys and values for all rows of a job.
-struct Tile<'a, 'call, 'state, E> {
-    job: &'a Job<'a, 'call>,
-    /// The position of the tile's first key.
-    base: usize,
-    /// `[rows][head_dim]`.
-    queries: &'a [f32],
-    /// The tile's keys and values.
-    now: Head<'a, E>,
-    /// The stored keys and values of the tile after it.
-    next: Lines<'a>,
-    rows: &'a mut RowScratch,
-    state: &'a mut State<'state>,
+/// Codes to 16 bits.
+struct WidenCodes<'a> {
+    from: &'a [[[i8; 2]; LANES]],
+    to: &'a mut [[Pair; LANES]],
 }
 
-impl<E: Element> Kernel for Tile<'_, '_, '_, E> {
+impl Kernel for WidenCodes<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<L: Lanes>(mut self, l: L) {
-        let rows = self.job.rows();
-        self.job.look(self.base, &mut self.rows.bounds);
-        for first in (0..rows).step_by(ROWS) {
-            self.scores(l, first, ROWS.min(rows - first));
+    fn run<L: Lanes>(self, l: L) {
+        for (from, to) in self.from.iter().zip(self.to) {
+            l.store_pairs(l.load_pairs_i8(from), to);
         }
-        self.softmax(l, rows);
-        for first in (0..rows).step_by(ROWS) {
-            self.outputs(l, first, ROWS.min(rows - first));
-        }
-    }
-}
-
-impl<E: Element> Tile<'_, '_, '_, E> {
-    /// The products of `rows` queries, from row `first`, with the keys that the rows see between them.
-    #[inline(always)]
-    fn scores<L: Lanes>(&mut self, l: L, first: usize, rows: usize) {
-        let head_dim = self.job.call.params.head_dim;
-        let ([from, _], [_, to]) = (self.bounds(first), self.bounds(first + rows - 1));
-        if from < to {
-            let product = Product {
-                a: &self.queries[first * head_dim..],
-                a_stride: head_dim,
-                k: 0..head_dim,
-                b: self.now.keys,
-                b_stride: TOKEN_VECTORS,
-                next: share(self.next.keys, first..first + rows, self.job.rows()),
-                c: &mut self.rows.scores[first * TOKEN_VECTORS..],
-                c_stride: TOKEN_VECTORS,
-                cols: from / LANES..to.div_ceil(LANES),
-                rows,
-                start: Start::Zero,
-            };
-            l.call(product);
-        }
-    }
-
-    /// Products to probabilities; maxima and sums brought up to date, and the factors of the old outputs left
-    /// in `factors`.
-    #[inline(always)]
-    fn softmax<L: Lanes>(&mut self, l: L, rows: usize) {
-        let params = self.job.call.params;
-        let scoring = Scoring::new(l, params.scale, params.soft_cap);
-        let maxima = self.state.max.as_flattened_mut();
-        let factors = self.rows.factors.as_flattened_mut();
-        let sums = self.rows.sums.as_flattened_mut();
-        for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
-            let bounds = self.rows.bounds[r];
-            factors[r] = maxima[r];
-            sums[r] = 0.0;
-            if bounds[0] < bounds[1] {
-                (maxima[r], sums[r]) = softmax_row(l, &scoring, row, bounds, maxima[r]);
-            }
-        }
-        for i in 0..rows.div_ceil(LANES) {
-            let old = l.load(&self.rows.factors[i]);
-            let factor = vector::exp(l, l.sub(old, l.load(&self.state.max[i])));
-            l.store(factor, &mut self.rows.factors[i]);
-            let sum = l.fma(l.load(&self.state.sum[i]), factor, l.load(&self.rows.sums[i]));
-            l.store(sum, &mut self.state.sum[i]);
-        }
-    }
-
-    /// Adds the values, weighted, to the outputs of `rows` rows from row `first`. A key that one row sees and
-    /// its neighbour does not is left to the rows that see it, one by one.
-    #[inline(always)]
-    fn outputs<L: Lanes>(&mut self, l: L, first: usize, rows: usize) {
-        let (low, high) = (self.bounds(first), self.bounds(first + rows - 1));
-        if low == high {
-            if low[0] < low[1] {
-                self.weigh(l, first, rows, low[0]..low[1], false);
-            }
-            return;
-        }
-        // What all rows see; empty when a window is narrower than the rows are apart.
-        let from = high[0];
-        let to = low[1].max(from);
-        for r in first..first + rows {
-            let [start, end] = self.bounds(r);
-            self.weigh(l, r, 1, start..from.min(end).max(start), false);
-        }
-        self.weigh(l, first, rows, from..to, true);
-        for r in first..first + rows {
-            let [start, end] = self.bounds(r);
-            let rest = to.max(start)..end;
-            if !rest.is_empty() {
-                self.weigh(l, r, 1, rest, true);
-            }
-        }
-    }
-
-    /// The part of the tile that row `r` sees.
-    #[inline(always)]
-    fn bounds(&self, r: usize) -> [usize; 2] {
-        self.rows.bounds[r].map(|bound| bound as usize)
-    }
-
-    /// `out = out · factor + sum over keys of p · value`; with `keep` the factor is 1.
-    #[inline(always)]
-    fn weigh<L: Lanes>(&mut self, l: L, first: usize, rows: usize, keys: Range<usize>, keep: bool) {
-        let vectors = self.job.call.params.head_dim.div_ceil(LANES);
-        let factors = if keep { &KEEP } else { &self.rows.factors.as_flattened()[first..] };
-        let product = Product {
-            a: &self.rows.scores.as_flattened()[first * KvBlock::TOKENS..],
-            a_stride: KvBlock::TOKENS,
-            k: keys,
-            b: self.now.values,
-            b_stride: vectors,
-            next: share(self.next.values, first..first + rows, self.job.rows()),
-            c: &mut self.state.out[first * vectors..],
-            c_stride: vectors,
-            cols: 0..vectors,
-            rows,
-            start: Start::Scaled(factors),
-        };
-        l.call(product);
     }
 }

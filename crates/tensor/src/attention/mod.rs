@@ -19,7 +19,10 @@
 //! sharing the loads of their key-value head), and which thread computes them.
 
 mod block;
+mod codes;
 mod flash;
+mod float;
+mod integer;
 mod job;
 mod plan;
 #[cfg(test)]

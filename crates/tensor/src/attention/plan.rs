@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    AttentionParams, AttentionScratch, KvBlock,
+    AttentionParams, AttentionScratch, KvBlock, KvType,
     job::{Job, Merge, OneChunk, Whole},
     state::{Size, Workspace},
 };
@@ -72,6 +72,16 @@ impl Call<'_> {
         first.start / CHUNK..last.end.div_ceil(CHUNK)
     }
 
+    /// Whether keys and values are codes.
+    pub(super) fn integers(&self) -> bool {
+        self.tokens > 0 && (self.blocks)(self.first_block()).kv_type() == KvType::Int8
+    }
+
+    /// The first block that is read.
+    fn first_block(&self) -> usize {
+        self.visible(0).start / KvBlock::TOKENS
+    }
+
     fn check(&self) -> Result<(), ShapeError> {
         const OP: &str = "attention";
         let AttentionParams { heads, kv_heads, head_dim, window, .. } = *self.params;
@@ -86,10 +96,15 @@ impl Call<'_> {
         if self.block_count < blocks {
             return Err(ShapeError { op: OP, what: "blocks", expected: blocks, found: self.block_count });
         }
-        let first = if self.tokens == 0 { 0 } else { self.visible(0).start / KvBlock::TOKENS };
+        if self.tokens == 0 {
+            return Ok(());
+        }
+        let first = self.first_block();
+        let bits = (self.blocks)(first).kv_type().bits();
         for block in (first..blocks).map(self.blocks) {
             ShapeError::check(OP, "a block's kv heads", kv_heads, block.kv_heads())?;
             ShapeError::check(OP, "a block's keys", head_dim, block.head_dim())?;
+            ShapeError::check(OP, "bits: a block's number", bits, block.kv_type().bits())?;
         }
         Ok(())
     }
@@ -118,7 +133,8 @@ impl Call<'_> {
         let chunks = self.chunks(&(0..self.tokens));
         let split = threads > 1 && chunks.len() > 1 && jobs < JOBS_PER_THREAD * threads;
 
-        let size = Size { rows: self.group() * tokens_per_job, head_dim: self.params.head_dim };
+        let rows = self.group() * tokens_per_job;
+        let size = Size { rows, head_dim: self.params.head_dim, integers: self.integers() };
         let tasks = if split { jobs * chunks.len() } else { jobs };
         let (workspaces, partials) =
             scratch.prepare(threads.min(tasks), &size, if split { tasks } else { 0 });

@@ -5,6 +5,41 @@ use crate::{math, norm::reference::lane_sum};
 const TILE: usize = 64;
 const CHUNK: usize = 1024;
 
+/// Keys or values of one head, `[positions][head_dim]`, as stored.
+pub(super) enum Stored {
+    /// Rounded, if the store rounds.
+    Floats(Vec<f32>),
+    /// Codes, and the scale of each position.
+    Codes(Vec<i8>, Vec<f32>),
+}
+
+/// Numbers as codes of at most `largest`, and what one step of the codes stands for.
+pub(super) fn quantize(x: &[f32], largest: f32) -> (Vec<i32>, f32) {
+    let max = x.iter().fold(0.0, |max, x| if x.abs() > max { x.abs() } else { max });
+    let finite = x.iter().all(|x| x.is_finite());
+    let codes = x.iter().map(|x| {
+        let code = if max < 1e-30 { 0.0 } else { (x * (largest / max)).round_ties_even() };
+        // Whatever NaN becomes, its step is NaN.
+        if code < largest { f32::max(code, -largest) as i32 } else { largest as i32 }
+    });
+    (codes.collect(), if finite { max / largest } else { f32::NAN })
+}
+
+impl Stored {
+    pub(super) fn codes(x: &[f32], head_dim: usize) -> Self {
+        let (codes, scales): (Vec<_>, _) = x.chunks(head_dim).map(|x| quantize(x, 127.0)).unzip();
+        Self::Codes(codes.concat().iter().map(|code| *code as i8).collect(), scales)
+    }
+
+    /// The number at `index`.
+    fn number(&self, index: usize, head_dim: usize) -> f32 {
+        match self {
+            Self::Floats(x) => x[index],
+            Self::Codes(codes, scales) => f32::from(codes[index]) * scales[index / head_dim],
+        }
+    }
+}
+
 /// What a query sees and how it scores.
 pub(super) struct Query<'a> {
     pub params: &'a AttentionParams,
@@ -12,9 +47,8 @@ pub(super) struct Query<'a> {
     pub q: &'a [f32],
     /// The first and one past the last position it sees.
     pub visible: (usize, usize),
-    /// `[positions][head_dim]`, as stored (rounded, if the store rounds).
-    pub keys: &'a [f32],
-    pub values: &'a [f32],
+    pub keys: &'a Stored,
+    pub values: &'a Stored,
 }
 
 /// Largest score, sum of weights, and weighted sum of values.
@@ -24,21 +58,52 @@ struct Chunk {
     out: Vec<f32>,
 }
 
+/// The exact sum of products, as `f32`.
+fn dot(a: impl Iterator<Item = i32>, b: impl Iterator<Item = i8>) -> f32 {
+    let sum: i64 = a.zip(b).map(|(a, b)| i64::from(a) * i64::from(b)).sum();
+    i32::try_from(sum).expect("no sum overflows") as f32
+}
+
 impl Query<'_> {
-    fn key(&self, position: usize) -> &[f32] {
-        &self.keys[position * self.params.head_dim..][..self.params.head_dim]
-    }
-
-    fn value(&self, position: usize) -> &[f32] {
-        &self.values[position * self.params.head_dim..][..self.params.head_dim]
-    }
-
     fn score(&self, position: usize) -> f32 {
-        let terms = self.q.iter().zip(self.key(position));
-        let score = terms.fold(0.0, |sum: f32, (q, k)| q.mul_add(*k, sum)) * self.params.scale;
+        let head_dim = self.params.head_dim;
+        let key = position * head_dim..(position + 1) * head_dim;
+        let product = match self.keys {
+            Stored::Floats(keys) => {
+                self.q.iter().zip(&keys[key]).fold(0.0, |sum: f32, (q, k)| q.mul_add(*k, sum))
+            }
+            Stored::Codes(keys, scales) => {
+                let largest = (i32::MAX as usize / (128 * head_dim)).min(32_767);
+                let (q, step) = quantize(self.q, largest as f32);
+                dot(q.into_iter(), keys[key].iter().copied()) * scales[position] * step
+            }
+        };
+        let score = product * self.params.scale;
         match self.params.soft_cap {
             Some(cap) => cap * math::tanh(score * (1.0 / cap)),
             None => score,
+        }
+    }
+
+    /// Adds to `out` the values at `first..end` of one tile, times the weights in their lanes.
+    fn add_values(&self, out: &mut [f32], first: usize, end: usize, weights: &[f32; TILE]) {
+        let head_dim = self.params.head_dim;
+        match self.values {
+            Stored::Floats(values) => {
+                for j in first..end {
+                    for (o, v) in out.iter_mut().zip(&values[j * head_dim..]) {
+                        *o = weights[j % TILE].mul_add(*v, *o);
+                    }
+                }
+            }
+            Stored::Codes(values, scales) => {
+                let scaled: Vec<f32> = (first..end).map(|j| weights[j % TILE] * scales[j]).collect();
+                let (codes, step) = quantize(&scaled, 32_767.0);
+                for (d, o) in out.iter_mut().enumerate() {
+                    let values = (first..end).map(|j| values[j * head_dim + d]);
+                    *o = dot(codes.iter().copied(), values).mul_add(step, *o);
+                }
+            }
         }
     }
 
@@ -60,11 +125,7 @@ impl Query<'_> {
             }
             sum = sum.mul_add(factor, lane_sum(&weights, |sum, p| sum + p));
             out.iter_mut().for_each(|o| *o *= factor);
-            for j in first..end {
-                for (o, v) in out.iter_mut().zip(self.value(j)) {
-                    *o = weights[j % TILE].mul_add(*v, *o);
-                }
-            }
+            self.add_values(&mut out, first, end, &weights);
         }
         Chunk { max, sum, out }
     }
@@ -88,10 +149,10 @@ impl Query<'_> {
 
     /// softmax(q · kᵀ · scale) · v by the formula, in f64.
     pub(super) fn textbook(&self) -> Vec<f64> {
-        let (from, to) = self.visible;
+        let ((from, to), head_dim) = (self.visible, self.params.head_dim);
         let score = |j: usize| {
-            let product: f64 =
-                self.q.iter().zip(self.key(j)).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+            let key = |d: usize| f64::from(self.keys.number(j * head_dim + d, head_dim));
+            let product: f64 = (0..head_dim).map(|d| f64::from(self.q[d]) * key(d)).sum();
             let score = product * f64::from(self.params.scale);
             match self.params.soft_cap.map(f64::from) {
                 Some(cap) => cap * (score / cap).tanh(),
@@ -104,8 +165,8 @@ impl Query<'_> {
         let sum: f64 = weights.iter().sum();
         let mut out = vec![0.0; self.params.head_dim];
         for (j, p) in (from..to).zip(&weights) {
-            for (o, v) in out.iter_mut().zip(self.value(j)) {
-                *o += p / sum * f64::from(*v);
+            for (d, o) in out.iter_mut().enumerate() {
+                *o += p / sum * f64::from(self.values.number(j * head_dim + d, head_dim));
             }
         }
         out

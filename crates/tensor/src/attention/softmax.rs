@@ -1,5 +1,10 @@
 //! The online softmax of one row and one tile.
-use super::{KvBlock, block::TOKEN_VECTORS, state::Bounds};
+use super::{
+    KvBlock,
+    block::TOKEN_VECTORS,
+    codes::{LARGEST_WEIGHT, Scales, Step},
+    state::{Bounds, RowScratch, State},
+};
 use crate::{
     elementwise::soft_cap_lanes,
     math::{
@@ -83,4 +88,52 @@ pub(super) fn softmax_row<L: Lanes>(
         sum = l.add(sum, p);
     }
     (max, l.sum(sum))
+}
+
+/// Sums and maxima brought up to date after a tile: from the old maxima, in `factors`, to the factors of the old sums.
+#[inline(always)]
+pub(super) fn rescale<L: Lanes>(l: L, rows: usize, scratch: &mut RowScratch, state: &mut State<'_>) {
+    for i in 0..rows.div_ceil(LANES) {
+        let old = l.load(&scratch.factors[i]);
+        let factor = vector::exp(l, l.sub(old, l.load(&state.max[i])));
+        l.store(factor, &mut scratch.factors[i]);
+        let sum = l.fma(l.load(&state.sum[i]), factor, l.load(&scratch.sums[i]));
+        l.store(sum, &mut state.sum[i]);
+    }
+}
+
+/// Turns the probabilities of a row into codes of weights (probability times the scale of the value; nothing outside
+/// `bounds`), and returns their step.
+#[inline(always)]
+pub(super) fn quantize_weights<L: Lanes>(
+    l: L,
+    row: &[[f32; LANES]; TOKEN_VECTORS],
+    scales: &Scales,
+    bounds: Bounds,
+    codes: &mut [[i16; LANES]; TOKEN_VECTORS],
+) -> f32 {
+    let zero = l.splat(0.0);
+    let mut weights = [zero; TOKEN_VECTORS];
+    for i in 0..TOKEN_VECTORS {
+        weights[i] = l.mul(l.load(&row[i]), l.load(&scales[i]));
+    }
+    if bounds != [0, KvBlock::TOKENS as u32] {
+        // What lies there may have a scale that is NaN.
+        let [from, to] = bounds.map(|bound| l.splat(bound as f32));
+        for i in 0..TOKEN_VECTORS {
+            let index = l.load(&INDEX[i]);
+            weights[i] = l.select(l.lt(index, from), zero, weights[i]);
+            weights[i] = l.select(l.lt(index, to), weights[i], zero);
+        }
+    }
+    let (mut max, mut poison) = (zero, zero);
+    for weights in weights {
+        max = l.max(weights, max);
+        poison = l.fma(weights, zero, poison);
+    }
+    let step = Step::new(l.maximum(max), l.sum(poison), LARGEST_WEIGHT);
+    for i in 0..TOKEN_VECTORS {
+        l.store_i16(step.codes(l, weights[i], LARGEST_WEIGHT), &mut codes[i]);
+    }
+    step.step
 }

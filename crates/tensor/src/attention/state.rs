@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use chalot_simd::AlignedVec;
 
 use super::{KvBlock, block::TOKEN_VECTORS};
-use crate::math::lanes::LANES;
+use crate::math::lanes::{LANES, Pair};
 
 /// The largest score before any was seen: finite, so that `exp(-inf - m)` is 0 rather than NaN.
 pub(super) const NO_SCORE: f32 = f32::MIN;
@@ -15,6 +15,8 @@ pub(super) struct Size {
     /// Rows of queries: tokens times heads of the group.
     pub rows: usize,
     pub head_dim: usize,
+    /// Whether keys and values are codes; what is not is computed as floats.
+    pub integers: bool,
 }
 
 impl Size {
@@ -79,13 +81,22 @@ impl<'a> Seen<'a> {
 /// What one thread needs for a job.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    /// The job's queries, `[rows][head_dim]`.
-    pub queries: AlignedVec<f32>,
+    pub queries: Queries,
     pub rows: RowScratch,
     pub wide: WideTile,
     /// The states of the current chunk, and of the chunks so far.
     pub current: AlignedVec<[f32; LANES]>,
     pub merged: AlignedVec<[f32; LANES]>,
+}
+
+/// The queries of a job.
+#[derive(Debug, Default)]
+pub(super) struct Queries {
+    /// `[rows][head_dim]`.
+    pub numbers: AlignedVec<f32>,
+    /// Where keys are codes: the queries as pairs of codes, `[rows][head_dim / 2, rounded up]`, and per row the step.
+    pub codes: AlignedVec<Pair>,
+    pub steps: AlignedVec<f32>,
 }
 
 /// From where to where a row sees a tile; empty when the second is not larger.
@@ -101,33 +112,53 @@ pub(super) struct RowScratch {
     /// Per row: the factor of the old sums, and the sum of the tile's probabilities.
     pub factors: AlignedVec<[f32; LANES]>,
     pub sums: AlignedVec<[f32; LANES]>,
+    /// Where values are codes: the weights as pairs of codes, `[rows][32]`, and per row their step.
+    pub weights: AlignedVec<Pair>,
+    pub steps: AlignedVec<f32>,
 }
 
-/// A tile widened to f32: keys `[head_dim][64]`, values `[64][head_dim, rounded up to 16]`.
+/// A tile widened: to f32, keys `[head_dim][64]`, values `[64][head_dim, rounded up to 16]`; or codes to 16 bits, as
+/// they are stored.
 #[derive(Debug, Default)]
 pub(super) struct WideTile {
     pub keys: AlignedVec<[f32; LANES]>,
     pub values: AlignedVec<[f32; LANES]>,
+    pub key_codes: AlignedVec<[Pair; LANES]>,
+    pub value_codes: AlignedVec<[Pair; LANES]>,
 }
 
 impl Workspace {
     fn fit(&mut self, size: &Size) {
-        self.queries.resize_dirty(size.rows * size.head_dim);
-        self.rows.bounds.resize_dirty(size.rows);
-        self.rows.scores.resize_dirty(size.rows * TOKEN_VECTORS);
-        self.rows.factors.resize_dirty(size.row_vectors());
-        self.rows.sums.resize_dirty(size.row_vectors());
-        self.wide.keys.resize_dirty(size.head_dim * TOKEN_VECTORS);
-        self.wide.values.resize_dirty(KvBlock::TOKENS * size.vectors());
-        self.current.resize_dirty(size.state());
-        self.merged.resize_dirty(size.state());
+        let Self { queries, rows, wide, current, merged } = self;
+        rows.bounds.resize_dirty(size.rows);
+        rows.scores.resize_dirty(size.rows * TOKEN_VECTORS);
+        rows.factors.resize_dirty(size.row_vectors());
+        rows.sums.resize_dirty(size.row_vectors());
+        queries.numbers.resize_dirty(size.rows * size.head_dim);
+        if size.integers {
+            queries.codes.resize_dirty(size.rows * size.head_dim.div_ceil(2));
+            queries.steps.resize_dirty(size.rows);
+            rows.weights.resize_dirty(size.rows * KvBlock::TOKENS / 2);
+            rows.steps.resize_dirty(size.rows);
+            wide.key_codes.resize_dirty(size.head_dim.div_ceil(2) * TOKEN_VECTORS);
+            wide.value_codes.resize_dirty(KvBlock::TOKENS / 2 * size.vectors());
+        } else {
+            wide.keys.resize_dirty(size.head_dim * TOKEN_VECTORS);
+            wide.values.resize_dirty(KvBlock::TOKENS * size.vectors());
+        }
+        current.resize_dirty(size.state());
+        merged.resize_dirty(size.state());
     }
 
     fn bytes(&self) -> usize {
         let Self { queries, rows, wide, current, merged } = self;
         let vectors = [&rows.scores, &rows.factors, &rows.sums, &wide.keys, &wide.values, current, merged];
-        size_of::<f32>() * queries.capacity()
+        let pairs = [&queries.codes, &rows.weights];
+        let numbers = [&queries.numbers, &queries.steps, &rows.steps];
+        size_of::<f32>() * numbers.map(AlignedVec::capacity).iter().sum::<usize>()
             + size_of::<Bounds>() * rows.bounds.capacity()
+            + size_of::<Pair>() * pairs.map(AlignedVec::capacity).iter().sum::<usize>()
+            + size_of::<[Pair; LANES]>() * (wide.key_codes.capacity() + wide.value_codes.capacity())
             + size_of::<[f32; LANES]>() * vectors.map(AlignedVec::capacity).iter().sum::<usize>()
     }
 }

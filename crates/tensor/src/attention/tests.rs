@@ -2,7 +2,10 @@ use chalot_simd::Isa;
 use half::f16;
 use proptest::prelude::*;
 
-use super::{reference::Query, *};
+use super::{
+    reference::{Query, Stored},
+    *,
+};
 use crate::testing::Random;
 
 fn numbers(random: &mut Random, n: usize, scale: f32) -> Vec<f32> {
@@ -61,11 +64,13 @@ impl Case {
     /// `f` of every query, in the order of `q`.
     fn each<T>(&self, f: impl Fn(&Query<'_>) -> Vec<T>) -> Vec<T> {
         let AttentionParams { heads, kv_heads, head_dim, window, .. } = self.params;
-        let stored = |x: &[f32], kv_head: usize| -> Vec<f32> {
-            let rows = x.chunks_exact(head_dim).skip(kv_head).step_by(kv_heads).flatten();
+        let stored = |x: &[f32], kv_head: usize| -> Stored {
+            let rows: Vec<f32> =
+                x.chunks_exact(head_dim).skip(kv_head).step_by(kv_heads).flatten().copied().collect();
             match self.ty {
-                KvType::F32 => rows.copied().collect(),
-                KvType::F16 => rows.map(|x| f16::from_f32(*x).to_f32()).collect(),
+                KvType::F32 => Stored::Floats(rows),
+                KvType::F16 => Stored::Floats(rows.iter().map(|x| f16::from_f32(*x).to_f32()).collect()),
+                KvType::Int8 => Stored::codes(&rows, head_dim),
             }
         };
         let planes: Vec<_> = (0..kv_heads).map(|h| (stored(&self.k, h), stored(&self.v, h))).collect();
@@ -93,6 +98,8 @@ fn bits(x: &[f32]) -> Vec<u32> {
 
 /// Every ISA, one and three threads, has the bits of the reference; which is near the formula.
 fn check(case: &Case, tolerance: f64) {
+    // Queries and weights of 16 bits.
+    let tolerance = if case.ty == KvType::Int8 { 50.0 * tolerance } else { tolerance };
     let expected = case.each(|q| q.attend());
     let textbook = case.each(|q| q.textbook());
     for (e, t) in expected.iter().zip(&textbook) {
@@ -116,7 +123,7 @@ fn equals_the_reference() {
     for head_dim in [1, 16, 20, 36, 64, 80, 128, 256] {
         for (heads, kv_heads) in [(1, 1), (4, 2), (5, 1)] {
             for (total, m) in [(1, 1), (5, 5), (64, 1), (65, 2), (130, 70)] {
-                for ty in [KvType::F32, KvType::F16] {
+                for ty in [KvType::F32, KvType::F16, KvType::Int8] {
                     check(&Case::new(params(heads, kv_heads, head_dim), ty, total, m, 2.0), 1e-5);
                 }
             }
@@ -127,8 +134,10 @@ fn equals_the_reference() {
 /// More heads in a group than rows in a job.
 #[test]
 fn large_groups() {
-    check(&Case::new(params(130, 1, 4), KvType::F16, 70, 3, 2.0), 1e-5);
-    check(&Case::new(params(130, 1, 4), KvType::F32, 1030, 2, 2.0), 1e-5);
+    for ty in [KvType::F32, KvType::F16, KvType::Int8] {
+        check(&Case::new(params(130, 1, 4), ty, 70, 3, 2.0), 1e-5);
+        check(&Case::new(params(130, 1, 4), ty, 1030, 2, 2.0), 1e-5);
+    }
 }
 
 #[test]
@@ -137,6 +146,7 @@ fn chunks_are_merged_in_order() {
         for window in [None, Some(1), Some(3), Some(64), Some(1000), Some(1500)] {
             let params = AttentionParams { window, ..params(3, 1, 20) };
             check(&Case::new(params, KvType::F16, total, m, 3.0), 1e-5);
+            check(&Case::new(params, KvType::Int8, total, m, 3.0), 1e-5);
         }
     }
 }
@@ -145,8 +155,10 @@ fn chunks_are_merged_in_order() {
 fn windows_end_anywhere() {
     for window in [1, 2, 5, 17, 63, 64, 65, 100, 128, 200, 1000] {
         let params = AttentionParams { window: Some(window), ..params(2, 1, 36) };
-        check(&Case::new(params, KvType::F32, 300, 170, 2.0), 1e-5);
-        check(&Case::new(params, KvType::F32, 257, 1, 2.0), 1e-5);
+        for ty in [KvType::F32, KvType::Int8] {
+            check(&Case::new(params, ty, 300, 170, 2.0), 1e-5);
+            check(&Case::new(params, ty, 257, 1, 2.0), 1e-5);
+        }
     }
 }
 
@@ -155,6 +167,7 @@ fn soft_cap() {
     let params = AttentionParams { soft_cap: Some(5.0), ..params(4, 2, 64) };
     check(&Case::new(params, KvType::F32, 100, 50, 20.0), 1e-5);
     check(&Case::new(params, KvType::F16, 700, 1, 20.0), 1e-5);
+    check(&Case::new(params, KvType::Int8, 700, 9, 20.0), 1e-4);
 }
 
 #[test]
@@ -173,14 +186,61 @@ fn extreme_scores() {
         }
     }
     // Infinite scores give NaN on every ISA alike, and only to queries that see them.
-    let mut case = Case::new(params(2, 2, 20), KvType::F32, 140, 140, 1.0);
-    case.k[90 * 40 + 3] = f32::INFINITY;
-    case.v[70 * 40 + 23] = f32::NAN;
-    let expected = bits(&case.each(|q| q.attend()));
-    assert!(expected[..69 * 40].iter().all(|x| *x != f32::NAN.to_bits()));
-    assert!(expected[100 * 40..].iter().any(|x| *x == f32::NAN.to_bits()));
-    for isa in Isa::available() {
-        assert_eq!(bits(&case.run(&Exec::new(isa, 2))), expected, "{}", isa.name());
+    for ty in [KvType::F32, KvType::Int8] {
+        let mut case = Case::new(params(2, 2, 20), ty, 140, 140, 1.0);
+        case.k[90 * 40 + 3] = f32::INFINITY;
+        case.v[70 * 40 + 23] = f32::NAN;
+        let expected = bits(&case.each(|q| q.attend()));
+        assert!(expected[..69 * 40].iter().all(|x| *x != f32::NAN.to_bits()));
+        assert!(expected[100 * 40..].iter().any(|x| *x == f32::NAN.to_bits()));
+        for isa in Isa::available() {
+            assert_eq!(bits(&case.run(&Exec::new(isa, 2))), expected, "{}", isa.name());
+        }
+    }
+}
+
+/// Sums of codes at their largest, in heads so long that queries have fewer codes.
+#[test]
+fn no_sum_of_codes_overflows() {
+    for head_dim in [256, 511, 512, 600, 5000] {
+        let mut case = Case::new(params(2, 1, head_dim), KvType::Int8, 70, 2, 1.0);
+        case.q.fill(-3.0);
+        case.k.fill(0.01);
+        case.v.fill(5.0);
+        check(&case, 1e-5);
+    }
+}
+
+/// Codes are what the definition says; small magnitudes are zero; what is not finite has a scale of NaN.
+#[test]
+fn int8_is_the_same_on_every_isa() {
+    const D: usize = 37;
+    let mut random = Random(21);
+    let mut rows: Vec<Vec<f32>> =
+        [1.0, 1e30, 1e-29, 1e-31, 0.0].map(|scale| numbers(&mut random, D, scale)).to_vec();
+    rows.push((0..D).map(|i| i as f32 - 18.0).collect()); // halves
+    rows.push(rows[0].iter().map(|x| x * f32::NAN).collect());
+    rows.push(rows[0].iter().enumerate().map(|(i, x)| if i == 5 { f32::INFINITY } else { *x }).collect());
+    rows.push(rows[0].iter().enumerate().map(|(i, x)| if i == 36 { f32::NAN } else { *x }).collect());
+    for (slot, row) in rows.iter().enumerate() {
+        let Stored::Codes(codes, scales) = Stored::codes(row, D) else { panic!("codes") };
+        assert_eq!(scales[0].is_nan(), row.iter().any(|x| !x.is_finite()));
+        for isa in Isa::available() {
+            let mut block = KvBlock::new(KvType::Int8, 2, D);
+            let both = [row.clone(), row.clone()].concat();
+            block.write(&Exec::new(isa, 1), slot, &both, &both).unwrap();
+            let block::Storage::Int8(stored) = block.storage() else { panic!("an int8 block") };
+            let head = stored.head(1, D);
+            assert_eq!(bits(&[head.key_scales.as_flattened()[slot]]), bits(&scales));
+            assert_eq!(bits(&[head.value_scales.as_flattened()[slot]]), bits(&scales));
+            if !scales[0].is_nan() {
+                let keys = head.keys.as_flattened();
+                let values = head.values.as_flattened();
+                let keys: Vec<i8> = (0..D).map(|d| keys[d / 2 * 64 + slot][d % 2]).collect();
+                let values: Vec<i8> = (0..D).map(|d| values[slot / 2 * 48 + d][slot % 2]).collect();
+                assert_eq!((keys, values), (codes.clone(), codes.clone()), "{isa} {row:?}");
+            }
+        }
     }
 }
 
@@ -236,6 +296,35 @@ fn f16_is_the_same_on_every_isa() {
     }
 }
 
+/// A block cleared from a slot on is one that was never written there, byte by byte; and its bytes are all it is.
+#[test]
+fn cleared_blocks_and_their_bytes() {
+    let exec = Exec::new(Isa::best(), 1);
+    let mut random = Random(31);
+    for ty in [KvType::F32, KvType::F16, KvType::Int8] {
+        for head_dim in [1, 16, 37] {
+            let (k, v) =
+                (numbers(&mut random, 64 * 2 * head_dim, 1.0), numbers(&mut random, 64 * 2 * head_dim, 1.0));
+            for slot in [0, 1, 31, 32, 63, 64] {
+                let mut block = KvBlock::new(ty, 2, head_dim);
+                block.write(&exec, 0, &k, &v).unwrap();
+                block.clear(slot);
+                let mut other = KvBlock::new(ty, 2, head_dim);
+                let written = slot * 2 * head_dim;
+                other.write(&exec, 0, &k[..written], &v[..written]).unwrap();
+                assert_eq!(block.parts(), other.parts(), "{ty:?} {head_dim} from {slot}");
+                assert_eq!(block.parts().map(<[u8]>::len).iter().sum::<usize>(), block.bytes());
+                assert_eq!(KvBlock::bytes_of(ty, 2, head_dim), block.bytes());
+                let mut copy = KvBlock::new(ty, 2, head_dim);
+                for (to, from) in copy.parts_mut().into_iter().zip(block.parts()) {
+                    to.copy_from_slice(from);
+                }
+                assert_eq!(copy.parts(), block.parts());
+            }
+        }
+    }
+}
+
 /// Blocks before the window may be anything, even of another shape.
 #[test]
 fn blocks_outside_the_window_are_not_read() {
@@ -270,6 +359,9 @@ fn wrong_shapes_are_errors() {
     assert_eq!(call(&params(8, 2, 8), q, 67, &blocks, &mut out), "a block's keys");
     let window = AttentionParams { window: Some(0), ..good.params };
     assert_eq!(call(&window, q, 67, &blocks, &mut out), "the window");
+    let mut mixed = blocks.clone();
+    mixed[1] = KvBlock::new(KvType::Int8, 2, 16);
+    assert_eq!(call(&good.params, q, 67, &mixed, &mut out), "bits: a block's number");
     let mut block = KvBlock::new(KvType::F16, 2, 4);
     assert_eq!(block.write(&exec, 0, &[0.0; 9], &[0.0; 9]).unwrap_err().what, "k");
     assert_eq!(block.write(&exec, 0, &[0.0; 8], &[0.0; 16]).unwrap_err().what, "v");
@@ -295,12 +387,13 @@ fn plain_slices() {
             for (i, out) in out.unwrap().chunks_exact(36).enumerate() {
                 let (head, token) = (i / 70, i % 70);
                 let plane = head / 3 * 150 * 36..(head / 3 + 1) * 150 * 36;
+                let stored = |x: &[f32]| Stored::Floats(x[plane.clone()].to_vec());
                 let query = Query {
                     params: &params,
                     q: &q[i * 36..][..36],
                     visible: (0, if causal { 80 + token + 1 } else { 150 }),
-                    keys: &k[plane.clone()],
-                    values: &v[plane],
+                    keys: &stored(&k),
+                    values: &stored(&v),
                 };
                 assert_eq!(bits(out), bits(&query.attend()));
             }
@@ -319,7 +412,8 @@ fn scratch_is_reused() {
     for (heads, head_dim, total, m) in
         [(8, 64, 2200, 1), (2, 20, 100, 100), (8, 64, 2200, 1), (3, 128, 70, 70)]
     {
-        let case = Case::new(params(heads, 1, head_dim), KvType::F16, total, m, 2.0);
+        let ty = if heads == 3 { KvType::Int8 } else { KvType::F16 };
+        let case = Case::new(params(heads, 1, head_dim), ty, total, m, 2.0);
         let blocks = case.blocks(&exec);
         let mut out = vec![0.0; case.q.len()];
         attention(&exec, &case.params, &mut scratch, &case.q, total - m, &blocks, &mut out).unwrap();
@@ -343,7 +437,7 @@ proptest! {
         pieces in prop::collection::vec(1usize..60, 1..5),
         window in prop::option::of(1usize..1300),
         soft_cap in prop::option::of(1f32..40.0),
-        ty in prop::sample::select(vec![KvType::F32, KvType::F16]),
+        ty in prop::sample::select(vec![KvType::F32, KvType::F16, KvType::Int8]),
         isa in prop::sample::select(Isa::available()),
         threads in 1usize..5,
     ) {

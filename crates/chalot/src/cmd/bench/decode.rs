@@ -34,6 +34,11 @@ struct Report {
     bandwidth_gbs: f64,
     /// Bytes that tokens read per second, as a share of it.
     bandwidth_share: f64,
+    /// With a depth: bytes of keys and values that a token reads, the speed without a past, measured in turn, and the time to
+    /// read them at the bandwidth as a share of what the past costs.
+    kv_bytes_per_token: Option<u64>,
+    tokens_per_second_without_past: Option<f64>,
+    kv_share: Option<f64>,
 }
 
 pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
@@ -42,10 +47,21 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
     let (exec, bytes_per_token) = (subject.exec(), subject.bytes_per_token());
     let mut bandwidth = Bandwidth::new();
     let mut speeds = Vec::new();
+    let mut without_past = Vec::new();
     let Subject { engine, sequence, tokens, .. } = &mut subject;
+    let mut shallow = sequence.fork(0);
     // The first token makes room for everything.
     engine.forward(sequence, &tokens[..1])?;
     for round in tokens[1..new].chunks(ROUND) {
+        if args.depth > 0 {
+            shallow.truncate(0);
+            engine.forward(&mut shallow, &tokens[..1])?;
+            let start = Instant::now();
+            for token in round {
+                black_box(engine.forward(&mut shallow, std::slice::from_ref(token))?);
+            }
+            without_past.push(round.len() as f64 / start.elapsed().as_secs_f64());
+        }
         bandwidth.sample(&exec, bytes_per_token as usize);
         let start = Instant::now();
         for token in round {
@@ -54,6 +70,15 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
         speeds.push(round.len() as f64 / start.elapsed().as_secs_f64());
     }
     let (tokens_per_second, bandwidth) = (median(speeds), bandwidth.median());
+    let past = (args.depth > 0).then(|| {
+        let shape = sequence.kv().shape();
+        // The measured tokens are on average half of them deeper.
+        let depth = args.depth + new / 2;
+        let bytes = shape.block_bytes() as u64 * shape.layers as u64 * depth as u64 / 64;
+        let without = median(without_past);
+        let cost = 1.0 / tokens_per_second - 1.0 / without;
+        (bytes, without, bytes as f64 / bandwidth / cost)
+    });
     let report = Report {
         described: subject.described,
         tokens: args.tokens,
@@ -61,6 +86,9 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
         bytes_per_token,
         bandwidth_gbs: bandwidth / 1e9,
         bandwidth_share: bytes_per_token as f64 * tokens_per_second / bandwidth,
+        kv_bytes_per_token: past.map(|(bytes, ..)| bytes),
+        tokens_per_second_without_past: past.map(|(_, speed, _)| speed),
+        kv_share: past.map(|(.., share)| share),
     };
     if args.json { print_json(&report) } else { report.print() }
 }
@@ -75,6 +103,14 @@ impl Report {
         writeln!(out, "weights             {gbs:.1} GB/s")?;
         writeln!(out, "read bandwidth      {:.1} GB/s", self.bandwidth_gbs)?;
         writeln!(out, "share               {}", percent(self.bandwidth_share))?;
+        if let (Some(read), Some(speed), Some(share)) =
+            (self.kv_bytes_per_token, self.tokens_per_second_without_past, self.kv_share)
+        {
+            let cost = 1e3 / self.tokens_per_second - 1e3 / speed;
+            writeln!(out, "without the past    {speed:.2} tokens per second")?;
+            writeln!(out, "the past            {cost:.2} ms, {} read", bytes(read))?;
+            writeln!(out, "share               {}", percent(share))?;
+        }
         Ok(())
     }
 }

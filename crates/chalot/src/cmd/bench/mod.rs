@@ -3,6 +3,7 @@
 //! A round measures a yardstick (`chalot::tensor::yardstick`) and then the work, on the same threads; of all rounds the
 //! median is taken, of the yardstick and of the work each by itself. So both see the same neighbours and clocks, and
 //! shares follow from the printed numbers.
+mod attention;
 mod decode;
 mod kernels;
 mod prefill;
@@ -20,6 +21,7 @@ pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
         What::Decode(args) => decode::decode(&args, settings),
         What::Prefill(args) => prefill::prefill(&args, settings),
         What::Kernels(args) => kernels::kernels(&args, settings),
+        What::Attention(args) => attention::attention(&args, settings),
     }
 }
 

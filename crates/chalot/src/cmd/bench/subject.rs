@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::{args::bench::Of, console::Unit, failure::Usage, settings::Settings};
 
 const SEED: u64 = 1;
+/// A typing mistake rather than a wish.
+const MOST_TOKENS: usize = 1 << 17;
 
 /// What the result says about the model.
 #[derive(Serialize)]
@@ -28,6 +30,8 @@ pub struct Described {
     pub shape_layers: usize,
     /// Tokens that were there before the measured ones.
     pub depth: usize,
+    /// The type of keys and values.
+    pub kv: &'static str,
 }
 
 /// A model, its engine, and a sequence that holds `depth` tokens.
@@ -49,10 +53,14 @@ impl Subject {
         settings: &Settings,
     ) -> anyhow::Result<Self> {
         let exec = settings.exec();
-        let fits = |context: usize, name: &str| {
+        let tokens = depth.saturating_add(new);
+        let fits = |most: usize, what: &str| {
             let asked = format!("--depth {depth} and {new} more tokens");
-            let refused = || Usage(format!("{asked}: more than the {context} that {name} was made for"));
-            if depth.saturating_add(new) > context { Err(refused()) } else { Ok(()) }
+            if tokens > most {
+                Err(Usage(format!("{asked}: more than the {most} that {what}")))
+            } else {
+                Ok(())
+            }
         };
         let mut described = Described {
             model: None,
@@ -64,17 +72,20 @@ impl Subject {
             layers: 0,
             shape_layers: 0,
             depth,
+            kv: "",
         };
         let model = if let Some(path) = &of.model {
             let source = Source::open(path)?;
-            fits(source.config()?.context_length, &path.display().to_string())?;
+            fits(source.config()?.context_length, &format!("{} was made for", path.display()))?;
             let model = load(&source, &exec, settings)?;
             described.of_file(path, &model);
             model
         } else {
             let mut config = shape(&of.shape)
                 .ok_or_else(|| Usage(format!("--shape {}: known are {}", of.shape, SHAPES.join(", "))))?;
-            fits(config.context_length, &of.shape)?;
+            fits(MOST_TOKENS, "are measured here")?;
+            // Random weights know nothing of lengths.
+            config.context_length = config.context_length.max(tokens);
             described.shape_layers = config.num_layers();
             described.layers = of.layers.unwrap_or(described.shape_layers);
             if described.layers > described.shape_layers {
@@ -91,8 +102,9 @@ impl Subject {
             (0..depth.max(new) as u64).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32).collect();
         let model = Arc::new(model);
         let engine = Engine::new(model.clone(), exec, options)?;
-        let sequence = Sequence::new(&model, SequenceOptions::default())?;
+        let sequence = Sequence::new(&model, SequenceOptions { context: None, kv: of.kv.map(Into::into) })?;
         let mut subject = Self { described, model, engine, sequence, tokens };
+        subject.described.kv = subject.sequence.kv().shape().ty.name();
         if depth > 0 {
             subject.engine.prefill(&mut subject.sequence, &subject.tokens[..depth])?;
         }
@@ -165,7 +177,11 @@ impl Described {
             format!(" ({} of {} layers)", self.layers, self.shape_layers)
         };
         let threads = if self.threads == 1 { "1 thread".into() } else { format!("{} threads", self.threads) };
-        let depth = if self.depth == 0 { String::new() } else { format!(", after {} tokens", self.depth) };
+        let depth = if self.depth == 0 {
+            String::new()
+        } else {
+            format!(", after {} tokens ({})", self.depth, self.kv)
+        };
         format!(
             "{}{layers}, {}, head {}, {threads}, {}{depth}",
             self.shape, self.packing, self.head, self.isa

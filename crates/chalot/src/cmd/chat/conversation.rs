@@ -9,6 +9,8 @@ use chalot::{
     tokenizer::Specials,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{cmd::run::complete, console::Console};
 
 /// A long answer. Small models sometimes find no end by themselves.
@@ -18,6 +20,15 @@ const PLAIN_TOKENS: usize = 128;
 /// Of the context, this share at most is kept free for the answer, and never more than this many tokens.
 const ROOM_SHARE: usize = 4;
 const ROOM_TOKENS: usize = 512;
+
+/// What stands beside the text in a cache file.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    system: Option<String>,
+    messages: Vec<Message>,
+    /// Without a template: the text so far.
+    text: Vec<u32>,
+}
 
 /// A conversation with a model.
 pub struct Conversation<'m> {
@@ -56,6 +67,28 @@ impl<'m> Conversation<'m> {
     ) -> anyhow::Result<Self> {
         let sampler = Sampler::new(sampling)?;
         Ok(Self { model, session, sampler, max_tokens, system, messages: Vec::new(), text: Vec::new() })
+    }
+
+    /// The text.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What [`Conversation::resume`] needs to go on.
+    pub fn note(&self) -> anyhow::Result<Vec<u8>> {
+        let (system, messages, text) = (self.system.clone(), self.messages.clone(), self.text.clone());
+        Ok(serde_json::to_vec(&Note { system, messages, text })?)
+    }
+
+    /// Goes on with an earlier conversation, and says how many messages it has; `None`: there is none. A system's words given
+    /// now take the place of the earlier ones.
+    pub fn resume(&mut self, note: &[u8]) -> Option<usize> {
+        let Note { system, messages, text } = serde_json::from_slice(note).ok()?;
+        let vocab = self.model.model.config.vocab_size;
+        self.system = self.system.take().or(system);
+        self.messages = messages;
+        self.text = text.into_iter().filter(|&token| (token as usize) < vocab).collect();
+        Some(self.messages.len() + usize::from(!self.text.is_empty()))
     }
 
     pub fn reset(&mut self) {

@@ -30,11 +30,19 @@ Ctrl-C          stops an answer";
 pub fn chat(args: Chat, settings: &Settings) -> anyhow::Result<()> {
     let console = settings.console;
     let (sampling, drawn_seed) = open::sampling(&args.sampling);
-    let model = open::open(args.model.as_ref(), &args.holding, settings)?;
-    let session = model.session(open::sequence(args.ctx, &args.holding))?;
+    let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
+    let (session, note) = open::session(&model, &args.memory, &args.holding, settings)?;
     introduce(&open::name(args.model.as_deref()), &model, args.system.is_some(), console);
 
     let mut conversation = Conversation::new(&model, session, sampling, args.system.clone(), args.tokens)?;
+    if let Some(note) = note {
+        match conversation.resume(&note) {
+            Some(0) => (),
+            Some(messages) => console.note(&format!("the conversation goes on after {messages} messages")),
+            None => console
+                .note("the cache file was not written by a chat: its text is of use, but no conversation"),
+        }
+    }
     let mut input = Input::new()?;
     if let Some(seed) = drawn_seed {
         console.note(&format!("seed: {seed}"));
@@ -71,7 +79,7 @@ pub fn chat(args: Chat, settings: &Settings) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    open::keep(conversation.session(), &conversation.note()?, &args.memory, settings)
 }
 
 /// One question and its answer, which goes to stdout as it comes and ends with a line break.

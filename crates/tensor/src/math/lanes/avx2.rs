@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use chalot_simd::{Isa, IsaKind};
 use half::f16;
 
-use super::{Kernel, LANES, Lanes};
+use super::{Kernel, LANES, Lanes, Pair};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -51,6 +51,8 @@ macro_rules! tree {
 impl Lanes for Avx2 {
     type V = V;
     type M = V;
+    type I = [__m256i; 2];
+    type P = [__m256i; 2];
     const REGISTERS: usize = 8;
 
     #[inline(always)]
@@ -62,7 +64,7 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, x: &T) {
         // SAFETY: the instruction exists (`self`); it reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
     }
 
     #[inline(always)]
@@ -99,6 +101,57 @@ impl Lanes for Avx2 {
             _mm_storeu_si128(p, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[0]));
             _mm_storeu_si128(p.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[1]));
         }
+    }
+    #[inline(always)]
+    fn store_i16(self, v: V, x: &mut [i16; LANES]) {
+        // SAFETY: the instructions exist (`self`); the store is the sixteen elements of `x`.
+        unsafe {
+            // Packing works within halves of a register: their quarters come out as 0, 2, 1, 3.
+            let mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+            let narrow = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+            _mm256_storeu_si256(x.as_mut_ptr().cast(), narrow);
+        }
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, x: Pair) -> Self::P {
+        // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
+        unsafe { [_mm256_set1_epi32(bytemuck::cast(x)); 2] }
+    }
+    #[inline(always)]
+    fn load_pairs(self, x: &[Pair; LANES]) -> Self::P {
+        let p = x.as_ptr().cast::<__m256i>();
+        // SAFETY: the instructions exist (`self`); both loads lie in the sixteen pairs of `x`.
+        unsafe { [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))] }
+    }
+    #[inline(always)]
+    fn load_pairs_i8(self, x: &[[i8; 2]; LANES]) -> Self::P {
+        let p = x.as_ptr().cast::<__m128i>();
+        // SAFETY: the instructions exist (`self`); both loads lie in the sixteen pairs of `x`.
+        unsafe { [_mm256_cvtepi8_epi16(_mm_loadu_si128(p)), _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(1)))] }
+    }
+    #[inline(always)]
+    fn store_pairs(self, v: Self::P, x: &mut [Pair; LANES]) {
+        let p = x.as_mut_ptr().cast::<__m256i>();
+        // SAFETY: the instructions exist (`self`); both stores lie in the sixteen pairs of `x`.
+        unsafe {
+            _mm256_storeu_si256(p, v[0]);
+            _mm256_storeu_si256(p.add(1), v[1]);
+        }
+    }
+    #[inline(always)]
+    fn zero_i32(self) -> Self::I {
+        // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::P, b: Self::P, c: Self::I) -> Self::I {
+        let product = both!(_mm256_madd_epi16(a, b));
+        both!(_mm256_add_epi32(c, product))
+    }
+    #[inline(always)]
+    fn to_f32(self, x: Self::I) -> V {
+        both!(_mm256_cvtepi32_ps(x))
     }
 
     #[inline(always)]

@@ -1,12 +1,12 @@
-//! Sixteen lanes as one 512-bit register: AVX-512 F, BW, VL and DQ.
+//! Sixteen lanes as one 512-bit register: AVX-512 F, BW, VL, DQ and VNNI.
 use std::arch::x86_64::*;
 
 use chalot_simd::{Isa, IsaKind};
 use half::f16;
 
-use super::{Kernel, LANES, Lanes};
+use super::{Kernel, LANES, Lanes, Pair};
 
-/// Proof that this CPU has AVX-512 F, BW, VL and DQ (and AVX2, FMA, F16C).
+/// Proof that this CPU has AVX-512 F, BW, VL, DQ and VNNI (and AVX2, FMA, F16C).
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -18,8 +18,8 @@ impl Avx512 {
 }
 
 /// # Safety
-/// The CPU has AVX-512 F, BW, VL and DQ, AVX2, FMA and F16C.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+/// The CPU has AVX-512 F, BW, VL, DQ and VNNI, AVX2, FMA and F16C.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn call<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -48,6 +48,8 @@ macro_rules! tree {
 impl Lanes for Avx512 {
     type V = __m512;
     type M = __mmask16;
+    type I = __m512i;
+    type P = __m512i;
     const REGISTERS: usize = 32;
 
     #[inline(always)]
@@ -59,7 +61,7 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn prefetch<T>(self, x: &T) {
         // SAFETY: the instruction exists (`self`); it reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
     }
 
     #[inline(always)]
@@ -88,6 +90,46 @@ impl Lanes for Avx512 {
             let narrow = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
             _mm256_storeu_si256(x.as_mut_ptr().cast(), narrow);
         }
+    }
+    #[inline(always)]
+    fn store_i16(self, v: __m512, x: &mut [i16; LANES]) {
+        // SAFETY: the instructions exist (`self`); the store is the sixteen elements of `x`.
+        unsafe {
+            let narrow = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v));
+            _mm256_storeu_si256(x.as_mut_ptr().cast(), narrow);
+        }
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, x: Pair) -> __m512i {
+        op!(_mm512_set1_epi32(bytemuck::cast(x)))
+    }
+    #[inline(always)]
+    fn load_pairs(self, x: &[Pair; LANES]) -> __m512i {
+        // SAFETY: the instructions exist (`self`); the load is the sixteen pairs of `x`.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn load_pairs_i8(self, x: &[[i8; 2]; LANES]) -> __m512i {
+        // SAFETY: the instructions exist (`self`); the load is the sixteen pairs of `x`.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn store_pairs(self, v: __m512i, x: &mut [Pair; LANES]) {
+        // SAFETY: the instructions exist (`self`); the store is the sixteen pairs of `x`.
+        unsafe { _mm512_storeu_si512(x.as_mut_ptr().cast(), v) }
+    }
+    #[inline(always)]
+    fn zero_i32(self) -> __m512i {
+        op!(_mm512_setzero_si512())
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        op!(_mm512_dpwssd_epi32(c, a, b))
+    }
+    #[inline(always)]
+    fn to_f32(self, x: __m512i) -> __m512 {
+        op!(_mm512_cvtepi32_ps(x))
     }
 
     #[inline(always)]

@@ -29,6 +29,9 @@ use half::f16;
 /// Lanes in a vector.
 pub(crate) const LANES: usize = 16;
 
+/// Two 16-bit integers, what integer products take at a time.
+pub(crate) type Pair = [i16; 2];
+
 /// An algorithm written in [`Lanes`], with its arguments as fields.
 pub(crate) trait Kernel {
     /// What it returns.
@@ -66,13 +69,18 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     type V: Copy;
     /// Sixteen booleans.
     type M: Copy;
+    /// Sixteen `i32`.
+    type I: Copy;
+    /// Sixteen [`Pair`]s.
+    type P: Copy;
     /// How many `V` the register file holds; kernels size their register tiles by it.
     const REGISTERS: usize;
 
     /// Runs `kernel` in a function compiled for these instructions; possibly out of line.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
-    /// Asks for the cache line of `x`, which will be read soon.
+    /// Asks for the cache line of `x`, which will be read soon, into the second-level cache: what is asked for may be
+    /// as large as the first.
     fn prefetch<T>(self, x: &T);
 
     /// All lanes `x`.
@@ -85,6 +93,24 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn store(self, v: Self::V, x: &mut [f32; LANES]);
     /// `x[i]` is lane i rounded to nearest even: beyond 65,520 becomes infinity, a NaN stays one.
     fn store_f16(self, v: Self::V, x: &mut [f16; LANES]);
+
+    /// `x[i]` is lane i rounded to nearest even. Lanes lie in -32,768..=32,767; others give any number.
+    fn store_i16(self, v: Self::V, x: &mut [i16; LANES]);
+
+    /// All pairs `x`.
+    fn splat_pair(self, x: Pair) -> Self::P;
+    /// Pair i is `x[i]`.
+    fn load_pairs(self, x: &[Pair; LANES]) -> Self::P;
+    /// Pair i is `x[i]` widened.
+    fn load_pairs_i8(self, x: &[[i8; 2]; LANES]) -> Self::P;
+    /// `x[i]` is pair i.
+    fn store_pairs(self, v: Self::P, x: &mut [Pair; LANES]);
+    /// All lanes 0.
+    fn zero_i32(self) -> Self::I;
+    /// Lane i is `c[i] + a[i][0] · b[i][0] + a[i][1] · b[i][1]`, wrapping.
+    fn dot_pairs(self, a: Self::P, b: Self::P, c: Self::I) -> Self::I;
+    /// To the nearest `f32`, halves to even.
+    fn to_f32(self, x: Self::I) -> Self::V;
 
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;

@@ -1,7 +1,7 @@
 //! Sixteen lanes as an array: plain Rust, for every CPU.
 use half::f16;
 
-use super::{Kernel, LANES, Lanes};
+use super::{Kernel, LANES, Lanes, Pair};
 use crate::math::scalar as one;
 
 /// No vector instructions.
@@ -34,6 +34,8 @@ fn tree(mut v: V, f: impl Fn(f32, f32) -> f32) -> f32 {
 impl Lanes for Scalar {
     type V = V;
     type M = [bool; LANES];
+    type I = [i32; LANES];
+    type P = [Pair; LANES];
     const REGISTERS: usize = 2;
 
     #[inline(always)]
@@ -63,6 +65,42 @@ impl Lanes for Scalar {
     #[inline]
     fn store_f16(self, v: V, x: &mut [f16; LANES]) {
         *x = std::array::from_fn(|i| f16::from_f32(v[i]));
+    }
+    #[inline]
+    fn store_i16(self, v: V, x: &mut [i16; LANES]) {
+        *x = std::array::from_fn(|i| v[i].round_ties_even() as i16);
+    }
+
+    #[inline]
+    fn splat_pair(self, x: Pair) -> Self::P {
+        [x; LANES]
+    }
+    #[inline]
+    fn load_pairs(self, x: &[Pair; LANES]) -> Self::P {
+        *x
+    }
+    #[inline]
+    fn load_pairs_i8(self, x: &[[i8; 2]; LANES]) -> Self::P {
+        std::array::from_fn(|i| x[i].map(i16::from))
+    }
+    #[inline]
+    fn store_pairs(self, v: Self::P, x: &mut [Pair; LANES]) {
+        *x = v;
+    }
+    #[inline]
+    fn zero_i32(self) -> Self::I {
+        [0; LANES]
+    }
+    #[inline]
+    fn dot_pairs(self, a: Self::P, b: Self::P, c: Self::I) -> Self::I {
+        std::array::from_fn(|i| {
+            let product = |k: usize| i32::from(a[i][k]) * i32::from(b[i][k]);
+            c[i].wrapping_add(product(0)).wrapping_add(product(1))
+        })
+    }
+    #[inline]
+    fn to_f32(self, x: Self::I) -> V {
+        x.map(|x| x as f32)
     }
 
     #[inline]

@@ -110,3 +110,67 @@ fn every_half() {
         }
     }
 }
+
+/// Products of pairs, with what they can overflow by, and the conversions around them.
+#[test]
+fn pairs_of_integers() {
+    struct Pairs {
+        a: [Pair; LANES],
+        b: [Pair; LANES],
+        bytes: [[i8; 2]; LANES],
+        floats: [f32; LANES],
+    }
+    impl Kernel for Pairs {
+        type Output = (Vec<Pair>, Vec<u32>, [i16; LANES]);
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Self::Output {
+            let (a, b, bytes) = (l.load_pairs(&self.a), l.load_pairs(&self.b), l.load_pairs_i8(&self.bytes));
+            let sum = l.dot_pairs(a, b, l.zero_i32());
+            let sums = [sum, l.dot_pairs(bytes, b, sum), l.dot_pairs(a, l.splat_pair(self.b[3]), sum)];
+            let (mut pairs, mut floats) = (Vec::new(), Vec::new());
+            for v in [a, b, bytes] {
+                let mut x = [[0; 2]; LANES];
+                l.store_pairs(v, &mut x);
+                pairs.extend(x);
+            }
+            for sum in sums {
+                let mut x = [0.0; LANES];
+                l.store(l.to_f32(sum), &mut x);
+                floats.extend(bits(&x));
+            }
+            let mut rounded = [0; LANES];
+            l.store_i16(l.load(&self.floats), &mut rounded);
+            (pairs, floats, rounded)
+        }
+    }
+    let mut random = Random(11);
+    for round in 0..100 {
+        let mut number = || match random.below(6) {
+            0 if round > 20 => i16::MIN,
+            1 if round > 20 => i16::MAX,
+            _ => random.next() as i16,
+        };
+        let mut pairs = || std::array::from_fn(|_| [number(), number()]);
+        let (a, b) = (pairs(), pairs());
+        let bytes = std::array::from_fn(|_| [random.next() as i8, random.next() as i8]);
+        let floats = std::array::from_fn(|_| random.below(131_070) as f32 / 2.0 - 32_767.5);
+        let dot = |a: Pair, b: Pair, c: i32| {
+            let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
+            c.wrapping_add(product(0)).wrapping_add(product(1))
+        };
+        let sums: [i32; LANES] = std::array::from_fn(|i| dot(a[i], b[i], 0));
+        let wide = |i: usize| bytes[i].map(|x: i8| i16::from(x));
+        let expected = (0..LANES)
+            .map(|i| sums[i])
+            .chain((0..LANES).map(|i| dot(wide(i), b[i], sums[i])))
+            .chain((0..LANES).map(|i| dot(a[i], b[3], sums[i])))
+            .map(|x| (x as f32).to_bits())
+            .collect::<Vec<_>>();
+        for isa in Isa::available() {
+            let (pairs, found, rounded) = dispatch(isa, Pairs { a, b, bytes, floats });
+            assert_eq!(pairs, [a, b, std::array::from_fn(wide)].concat(), "{isa}");
+            assert_eq!(found, expected, "{isa}");
+            assert_eq!(rounded, floats.map(|x: f32| x.round_ties_even() as i16), "{isa}");
+        }
+    }
+}
