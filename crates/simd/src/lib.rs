@@ -14,6 +14,7 @@
 //! ```
 
 mod aligned;
+pub mod bytes;
 mod cpu;
 mod isa;
 

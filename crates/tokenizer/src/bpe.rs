@@ -3,10 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use crate::cache::{Key, MAX_IDS, Of};
+use crate::cache::{Ids, Key, MAX_IDS, Of};
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
-use crate::pretokenize::Scanner;
 use crate::scratch::{Long, Scratch};
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
@@ -16,8 +15,12 @@ use crate::windows::ENDLESS;
 pub(crate) trait Sink {
     fn push(&mut self, id: u32);
 
-    /// The first `count` of `ids`.
-    fn push_few(&mut self, ids: &[u32; MAX_IDS], count: usize);
+    fn push_all(&mut self, ids: &[u32]);
+
+    #[inline(always)]
+    fn push_few(&mut self, ids: Ids) {
+        self.push_all(&ids.padded()[..ids.count().min(MAX_IDS)]);
+    }
 }
 
 impl Sink for Vec<u32> {
@@ -26,11 +29,8 @@ impl Sink for Vec<u32> {
     }
 
     #[inline(always)]
-    fn push_few(&mut self, ids: &[u32; MAX_IDS], count: usize) {
-        // All of them, then back: without a branch on the count, which nobody can predict.
-        let len = self.len() + count;
+    fn push_all(&mut self, ids: &[u32]) {
         self.extend_from_slice(ids);
-        self.truncate(len);
     }
 }
 
@@ -44,8 +44,8 @@ impl Sink for Count {
     }
 
     #[inline(always)]
-    fn push_few(&mut self, _: &[u32; MAX_IDS], count: usize) {
-        self.0 += count;
+    fn push_all(&mut self, ids: &[u32]) {
+        self.0 += ids.len();
     }
 }
 
@@ -61,9 +61,6 @@ const LONG: usize = 32;
 
 /// A segment is never longer than this, so that positions fit 32 bits.
 const MAX_SEGMENT: usize = 1 << 30;
-
-/// Matches of a scanner that are looked up together.
-const BLOCK: usize = 64;
 
 /// How the file says unknown characters and whole pre-tokens are to be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,45 +176,28 @@ impl Bpe {
     ) {
         let key = Key::new(text, start, end, Of::PreToken);
         match key.and_then(|key| scratch.cache.get(key)) {
-            Some(slot) => sink.push_few(&slot.ids, slot.count()),
+            Some(ids) => sink.push_few(ids),
             None => self.encode_new(&text[start..end], key, scratch, sink),
         }
     }
 
-    /// The ids of all matches of `scanner`.
-    ///
-    /// In blocks: first their keys, then their ids. The look-ups of a block do not wait for one another, and a processor
-    /// has many of them under way at once, where it would have room for a few with the scanning in between.
-    pub(crate) fn encode_matches(
+    /// The ids of the pre-token `text[start..end]`, which is not in the first set of its key.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the key and its hash are known")]
+    pub(crate) fn encode_rare(
         &self,
-        scanner: Scanner,
         text: &[u8],
+        start: usize,
+        end: usize,
+        key: Key,
+        hash: u32,
         scratch: &mut Scratch,
         sink: &mut impl Sink,
     ) {
-        let mut ends = [0; BLOCK];
-        let mut keys = [None; BLOCK];
-        let mut at = 0;
-        while at < text.len() {
-            let mut start = at;
-            let mut count = 0;
-            while count < BLOCK && at < text.len() {
-                let end = scanner.end_of_match(text, at);
-                keys[count] =
-                    Key::new(text, at, end, Of::PreToken).map(|key| (key, scratch.cache.place(key)));
-                ends[count] = end;
-                count += 1;
-                at = end;
-            }
-            let places = keys[..count].iter().flatten().map(|&(_, place)| place);
-            std::hint::black_box(places.fold(0, |sum, place| sum ^ scratch.cache.touch(place)));
-            for (&end, &key) in ends[..count].iter().zip(&keys) {
-                match key.and_then(|(key, place)| scratch.cache.get_at(key, place)) {
-                    Some(slot) => sink.push_few(&slot.ids, slot.count()),
-                    None => self.encode_new(&text[start..end], key.map(|(key, _)| key), scratch, sink),
-                }
-                start = end;
-            }
+        let key = key.is_some().then_some(key);
+        match key.and_then(|key| scratch.cache.get_far(key, hash)) {
+            Some(ids) => sink.push_few(ids),
+            None => self.encode_new(&text[start..end], key, scratch, sink),
         }
     }
 
@@ -284,7 +264,7 @@ impl Bpe {
         let of = if self.options.ignore_merges { Of::Segment } else { Of::PreToken };
         let key = Key::new(bytes, 0, bytes.len(), of);
         match key.and_then(|key| scratch.cache.get(key)) {
-            Some(slot) => sink.push_few(&slot.ids, slot.count()),
+            Some(ids) => sink.push_few(ids),
             None => self.merge_into(bytes, key, scratch, sink),
         }
     }

@@ -53,6 +53,7 @@ mod error;
 mod gguf;
 mod hash;
 mod load;
+mod matches;
 mod merges;
 mod normalize;
 mod pretokenize;
