@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use crate::cache::{Ids, Key, MAX_IDS, Of};
+use crate::cache_long::MAX_BYTES;
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
 use crate::scratch::{Long, Scratch};
@@ -88,6 +89,8 @@ pub(crate) struct Bpe {
     /// `parts`, by symbol - `vocab.len()`.
     part_chars: Vec<char>,
     cuts: Option<Cuts>,
+    /// Of a byte-level vocabulary that has all bytes: what each pair of bytes becomes, by first * 256 + second.
+    byte_pairs: Vec<Merge>,
     /// A character without a symbol always becomes tokens of its own, so that a cut beside it changes nothing.
     missing_stands_alone: bool,
 }
@@ -118,9 +121,14 @@ impl Bpe {
             parts: part_symbols,
             part_chars: parts,
             cuts: None,
+            byte_pairs: Vec::new(),
             missing_stands_alone: complete,
         };
         bpe.cuts = bpe.find_cuts();
+        if complete && bpe.vocab.writing() == Writing::Bytes {
+            let pairs = bpe.bytes.iter().flat_map(|&left| bpe.bytes.iter().map(move |&right| (left, right)));
+            bpe.byte_pairs = pairs.map(|(left, right)| bpe.pair(left, right)).collect();
+        }
         bpe
     }
 
@@ -204,6 +212,24 @@ impl Bpe {
     /// The ids of a pre-token that the cache does not know.
     #[inline(never)]
     fn encode_new(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
+        if piece.len() > MAX_BYTES {
+            return self.encode_pieces(piece, key, scratch, sink);
+        }
+        let (ids, hash) = scratch.cache_long.get(piece);
+        if let Some(ids) = ids {
+            return sink.push_all(ids);
+        }
+        let mut ids = std::mem::take(&mut scratch.pieces);
+        ids.clear();
+        self.encode_pieces(piece, key, scratch, &mut ids);
+        if key.is_none() || ids.len() > MAX_IDS {
+            scratch.cache_long.put(piece, hash, &ids);
+        }
+        sink.push_all(&ids);
+        scratch.pieces = ids;
+    }
+
+    fn encode_pieces(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
         if self.options.ignore_merges
             && let Some(id) = self.vocab.find(piece)
         {
@@ -293,7 +319,7 @@ impl Bpe {
             Writing::Text => self.char_symbols(bytes, &mut scratch.symbols),
         }
         if scratch.symbols.len() <= SHORT {
-            self.merge_short(&mut scratch.symbols, &mut scratch.pairs);
+            self.merge_short(&mut scratch.symbols, bytes);
         } else {
             self.merge_long(&mut scratch.symbols, &mut scratch.long);
         }
@@ -371,34 +397,67 @@ impl Bpe {
         }
     }
 
+    #[inline(always)]
     fn pair(&self, left: u32, right: u32) -> Merge {
         self.merges.get(left, right).unwrap_or(Merge { rank: NONE, id: NONE })
     }
 
     /// Merges by looking at all pairs again and again: O(n²), for small n the fastest way.
-    fn merge_short(&self, symbols: &mut Vec<u32>, pairs: &mut Vec<Merge>) {
-        pairs.clear();
-        pairs.extend(symbols.windows(2).map(|pair| self.pair(pair[0], pair[1])));
+    ///
+    /// Nothing is moved: a bit for each symbol says whether it is still there.
+    ///
+    /// `bytes` are those of the symbols.
+    fn merge_short(&self, symbols: &mut Vec<u32>, bytes: &[u8]) {
+        let n = symbols.len();
+        if n < 2 {
+            return;
+        }
+        let mut ids = [0; SHORT];
+        // Of each symbol and the one after it.
+        let mut pairs = [Merge { rank: NONE, id: NONE }; SHORT];
+        ids[..n].copy_from_slice(symbols);
+        if self.byte_pairs.is_empty() {
+            for (pair, two) in pairs.iter_mut().zip(symbols.windows(2)) {
+                *pair = self.pair(two[0], two[1]);
+            }
+        } else {
+            for (pair, two) in pairs.iter_mut().zip(bytes.windows(2)) {
+                *pair = self.byte_pairs[usize::from(two[0]) << 8 | usize::from(two[1])];
+            }
+        }
+        let mut live = (1u64 << n) - 1;
         loop {
             let mut best = 0;
             let mut rank = NONE;
-            for (at, pair) in pairs.iter().enumerate() {
+            for (at, pair) in pairs[..n - 1].iter().enumerate() {
                 if pair.rank < rank {
                     (best, rank) = (at, pair.rank);
                 }
             }
             if rank == NONE {
-                return;
+                break;
             }
-            symbols[best] = pairs[best].id;
-            symbols.remove(best + 1);
-            pairs.remove(best);
-            if best > 0 {
-                pairs[best - 1] = self.pair(symbols[best - 1], symbols[best]);
+            let id = pairs[best].id;
+            let behind = live & !((2u64 << best) - 1);
+            let right = behind.trailing_zeros() as usize % SHORT.next_power_of_two();
+            let after = behind & behind.wrapping_sub(1);
+            let before = live & ((1u64 << best) - 1);
+            live &= !(1u64 << right);
+            ids[best] = id;
+            pairs[right % SHORT].rank = NONE;
+            pairs[best] = match after {
+                0 => Merge { rank: NONE, id: NONE },
+                _ => self.pair(id, ids[after.trailing_zeros() as usize % SHORT]),
+            };
+            if before != 0 {
+                let left = before.ilog2() as usize % SHORT;
+                pairs[left] = self.pair(ids[left], id);
             }
-            if best < pairs.len() {
-                pairs[best] = self.pair(symbols[best], symbols[best + 1]);
-            }
+        }
+        symbols.clear();
+        while live != 0 {
+            symbols.push(ids[live.trailing_zeros() as usize % SHORT]);
+            live &= live - 1;
         }
     }
 

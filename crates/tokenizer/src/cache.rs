@@ -22,7 +22,10 @@ const MAX_SETS: usize = 1 << 19;
 
 /// Up to 15 bytes and, in the last byte, how many; in its highest bit, what was encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key(u128);
+pub(crate) struct Key {
+    low: u64,
+    high: u64,
+}
 
 /// What the bytes of a key are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +37,12 @@ pub(crate) enum Of {
 }
 
 /// The bytes of a key of so many bytes; of a longer one, none.
-static MASKS: [u128; MAX_KEY + 2] = {
-    let mut masks = [0; MAX_KEY + 2];
+static MASKS: [[u64; 2]; MAX_KEY + 2] = {
+    let mut masks = [[0; 2]; MAX_KEY + 2];
     let mut len = 1;
     while len <= MAX_KEY {
-        masks[len] = u128::MAX >> (128 - 8 * len);
+        let mask = u128::MAX >> (128 - 8 * len);
+        masks[len] = [mask as u64, (mask >> 64) as u64];
         len += 1;
     }
     masks
@@ -46,7 +50,7 @@ static MASKS: [u128; MAX_KEY + 2] = {
 
 impl Key {
     /// A key that no slot has.
-    pub(crate) const NONE: Key = Key((MAX_KEY as u128 + 1) << 120);
+    pub(crate) const NONE: Key = Key { low: 0, high: (MAX_KEY as u64 + 1) << 56 };
 
     /// The key of `text[start..end]`; `None` if it is too long.
     #[inline(always)]
@@ -55,43 +59,50 @@ impl Key {
         if len > MAX_KEY || len == 0 {
             return None;
         }
-        let tag = if of == Of::Segment { 0x80 << 120 } else { 0 };
-        Some(Key(Key::or_none(text, start, end).0 | tag))
+        let Key { low, high } = Key::or_none(text, start, end);
+        let tag = if of == Of::Segment { 0x80 << 56 } else { 0 };
+        Some(Key { low, high: high | tag })
     }
 
     /// The key of the pre-token `text[start..end]`, or one that no slot has if it is too long.
-    ///
-    /// The bytes after `end` let the key be loaded at once, where there are enough of them.
     #[inline(always)]
     pub(crate) fn or_none(text: &[u8], start: usize, end: usize) -> Key {
-        let len = (end - start).min(MAX_KEY + 1);
-        let bytes = match text.get(start..).and_then(|rest| rest.first_chunk::<16>()) {
-            Some(chunk) => u128::from_le_bytes(*chunk) & MASKS[len],
+        match text.get(start..).and_then(|rest| rest.first_chunk()) {
+            Some(bytes) => Key::of_first(bytes, end - start),
             None => {
                 let mut bytes = [0; 16];
-                bytes[..len % 16].copy_from_slice(&text[start..start + len % 16]);
-                u128::from_le_bytes(bytes)
+                let len = (end - start).min(bytes.len());
+                bytes[..len].copy_from_slice(&text[start..start + len]);
+                Key::of_first(&bytes, end - start)
             }
-        };
-        Key(bytes | (len as u128) << 120)
+        }
+    }
+
+    /// [`or_none`](Self::or_none) of the first `len` of these bytes.
+    #[inline(always)]
+    pub(crate) fn of_first(bytes: &[u8; 16], len: usize) -> Key {
+        let len = len.min(MAX_KEY + 1);
+        let [low, high] = [0, 8].map(|at| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap_or(&[0; 8])));
+        let mask = &MASKS[len];
+        Key { low: low & mask[0], high: high & mask[1] | (len as u64) << 56 }
     }
 
     /// Whether a slot may have this key.
     #[inline(always)]
     pub(crate) fn is_some(self) -> bool {
-        self.0 >> 120 != MAX_KEY as u128 + 1
+        self.high >> 56 != MAX_KEY as u64 + 1
     }
 
     /// The hash of the key.
     #[inline(always)]
     pub(crate) fn hash(self, seed: u64) -> u32 {
-        hash::pair(seed, self.0 as u64, (self.0 >> 64) as u64) as u32
+        hash::pair(seed, self.low, self.high) as u32
     }
 }
 
 /// The ids of a key, and how many.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ids(u128);
+pub(crate) struct Ids([u64; 2]);
 
 impl Ids {
     /// `None` if there are too many, or an id is too large.
@@ -99,27 +110,41 @@ impl Ids {
         if ids.len() > MAX_IDS || ids.iter().any(|&id| id >= ID_LIMIT) {
             return None;
         }
-        let packed = ids.iter().rev().fold(0, |packed, &id| packed << 32 | u128::from(id));
-        Some(Ids(packed | (ids.len() as u128) << COUNT_SHIFT))
+        let id = |at: usize| u64::from(ids.get(at).copied().unwrap_or(0));
+        Some(Ids([id(0) | (ids.len() as u64) << COUNT_SHIFT | id(1) << 32, id(2) | id(3) << 32]))
     }
 
     #[inline(always)]
     pub(crate) fn count(self) -> usize {
-        (self.0 as u32 >> COUNT_SHIFT) as usize
+        (self.0[0] as u32 >> COUNT_SHIFT) as usize
     }
 
     /// The ids, followed by zeros.
     #[inline(always)]
     pub(crate) fn padded(self) -> [u32; MAX_IDS] {
-        let packed = self.0 & !(0xF << COUNT_SHIFT);
-        [packed as u32, (packed >> 32) as u32, (packed >> 64) as u32, (packed >> 96) as u32]
+        let [low, high] = self.0;
+        let low = low & !(0xF << COUNT_SHIFT);
+        [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
     }
 }
 
-/// Two slots: key, ids, key, ids. The key 0 is free.
-type Set = [u128; 4];
+/// Two slots, each a key and its ids. A key is never 0: there, a slot is free.
+type Set = [u64; 8];
 
-const FREE: u128 = 0;
+/// Where the slots of a set begin.
+const SLOTS: [usize; 2] = [0, 4];
+
+/// Whether the slot at `at` has this key.
+#[inline(always)]
+fn has(set: &Set, at: usize, key: Key) -> bool {
+    (set[at] ^ key.low) | (set[at + 1] ^ key.high) == 0
+}
+
+#[inline(always)]
+fn is_free(set: &Set, at: usize) -> bool {
+    // The highest byte of a key is its length.
+    set[at + 1] == 0
+}
 
 /// See the module.
 pub(crate) struct Cache {
@@ -160,10 +185,10 @@ impl View<'_> {
     #[inline(always)]
     pub(crate) fn get(self, key: Key, hash: u32) -> Option<Ids> {
         let set = self.sets.get(hash as usize & self.mask)?;
-        // Which of the two it is cannot be predicted, so it is no branch.
-        let second = set[2] == key.0;
-        let (found, ids) = if second { (set[2], set[3]) } else { (set[0], set[1]) };
-        (found == key.0).then_some(Ids(ids))
+        // Which of the two it is cannot be predicted, so it is no branch. That their first bytes differ is so nearly always;
+        // where it is not, `get_far` finds the key.
+        let at = if set[4] == key.low { 4 } else { 0 };
+        has(set, at, key).then_some(Ids([set[at + 2], set[at + 3]]))
     }
 }
 
@@ -192,12 +217,12 @@ impl Cache {
         let mut at = hash as usize & mask;
         loop {
             let set = &self.sets[at];
-            for slot in [0, 2] {
-                if set[slot] == key.0 {
-                    return Some(Ids(set[slot + 1]));
+            for slot in SLOTS {
+                if has(set, slot, key) {
+                    return Some(Ids([set[slot + 2], set[slot + 3]]));
                 }
             }
-            if set[2] == FREE {
+            if is_free(set, SLOTS[1]) {
                 return None;
             }
             at = (at + 1) & mask;
@@ -211,7 +236,7 @@ impl Cache {
             if self.sets.len() < MAX_SETS {
                 self.grow();
             } else if self.used >= self.sets.len() / 2 * 3 {
-                self.sets.fill([FREE; 4]);
+                self.sets.fill([0; 8]);
                 self.used = 0;
             }
         }
@@ -223,9 +248,9 @@ impl Cache {
         let mut at = key.hash(self.seed) as usize & mask;
         loop {
             let set = &mut self.sets[at];
-            for slot in [0, 2] {
-                if set[slot] == FREE {
-                    (set[slot], set[slot + 1]) = (key.0, ids.0);
+            for slot in SLOTS {
+                if is_free(set, slot) {
+                    set[slot..slot + 4].copy_from_slice(&[key.low, key.high, ids.0[0], ids.0[1]]);
                     self.used += 1;
                     return;
                 }
@@ -240,9 +265,10 @@ impl Cache {
         let sets = std::mem::replace(&mut self.sets, larger);
         self.used = 0;
         for set in sets.iter() {
-            for slot in [0, 2] {
-                if set[slot] != FREE {
-                    self.insert(Key(set[slot]), Ids(set[slot + 1]));
+            for slot in SLOTS {
+                if !is_free(set, slot) {
+                    let key = Key { low: set[slot], high: set[slot + 1] };
+                    self.insert(key, Ids([set[slot + 2], set[slot + 3]]));
                 }
             }
         }

@@ -8,7 +8,7 @@ use chalot_simd::Isa;
 use chalot_simd::bytes::{self, ByteKernel, ByteLanes, WIDTH};
 
 use crate::bpe::{Bpe, Sink};
-use crate::cache::{Key, MAX_IDS};
+use crate::cache::{Key, MAX_IDS, View};
 use crate::pretokenize::{REACH, Scanner};
 use crate::scratch::Scratch;
 
@@ -63,8 +63,9 @@ impl<S: Sink> ByteKernel for EncodeMatches<'_, S> {
                 at = end;
                 continue;
             }
-            block.look_up(text, base, count, scratch);
-            block.emit(bpe, text, base, count, scratch, sink);
+            let text = &text[base..];
+            block.look_up(text, count, scratch.cache.view(), scratch.cache.seed());
+            block.emit(bpe, text, count, scratch, sink);
         }
     }
 }
@@ -105,56 +106,62 @@ impl Block {
         count
     }
 
-    /// Makes the keys of the first `count` matches and fetches their sets.
-    #[inline(always)]
-    fn look_up(&mut self, text: &[u8], base: usize, count: usize, scratch: &Scratch) {
-        let (view, seed) = (scratch.cache.view(), scratch.cache.seed());
-        let mut start = base;
+    /// Makes the keys of the first `count` matches and fetches their sets. `text` begins with the block.
+    ///
+    /// Out of line, like [`ids`](Self::ids): alone, the loop has all registers for itself.
+    #[inline(never)]
+    fn look_up(&mut self, text: &[u8], count: usize, view: View<'_>, seed: u64) {
         let places = self.keys.iter_mut().zip(&mut self.hashes);
+        let mut start = 0;
         for (&end, (key, hash)) in self.ends[..count].iter().zip(places) {
-            let end = base + end as usize;
-            *key = Key::or_none(text, start, end);
+            let (from, len) = (start as usize, end.wrapping_sub(start) as usize);
+            *key = match text.get(from..from + 16).and_then(|bytes| bytes.first_chunk()) {
+                Some(bytes) => Key::of_first(bytes, len),
+                None => Key::or_none(text, from, end as usize),
+            };
             *hash = key.hash(seed);
             view.prefetch(*hash);
             start = end;
         }
     }
 
-    /// Gives the ids of the first `count` matches to `sink`.
+    /// Puts the ids of the matches from `at` on into `ids`, until one is not found in the first set of its hash. How
+    /// many matches, and how many ids.
+    #[inline(never)]
+    fn ids(&mut self, at: usize, count: usize, view: View<'_>) -> (usize, usize) {
+        let mut filled = 0u32;
+        let looked_up = self.keys[at..count].iter().zip(&self.hashes[at..count]);
+        for (done, (&key, &hash)) in looked_up.enumerate() {
+            let room = self.ids.get_mut(filled as usize..filled as usize + MAX_IDS);
+            let (Some(ids), Some(room)) = (view.get(key, hash), room) else { return (done, filled as usize) };
+            // All of them, and on by their number: without a branch on it, which nobody can predict.
+            room.copy_from_slice(&ids.padded());
+            filled += ids.count() as u32;
+        }
+        (count - at, filled as usize)
+    }
+
+    /// Gives the ids of the first `count` matches to `sink`. `text` begins with the block.
     #[inline(always)]
     fn emit(
         &mut self,
         bpe: &Bpe,
         text: &[u8],
-        base: usize,
         count: usize,
         scratch: &mut Scratch,
         sink: &mut impl Sink,
     ) {
-        let mut done = 0;
-        let mut filled = 0;
         let mut at = 0;
         while at < count {
-            {
-                let view = scratch.cache.view();
-                for (&key, &hash) in self.keys[at..count].iter().zip(&self.hashes[at..count]) {
-                    let Some(ids) = view.get(key, hash) else { break };
-                    // All of them, and on by their number: without a branch on it, which nobody can predict.
-                    let Some(room) = self.ids[filled..].first_chunk_mut() else { break };
-                    *room = ids.padded();
-                    filled += ids.count();
-                    at += 1;
-                }
-            }
+            let (found, filled) = self.ids(at, count, scratch.cache.view());
+            sink.push_all(&self.ids[..filled]);
+            at += found;
             if at < count {
-                let start = base + if at == 0 { 0 } else { self.ends[at - 1] as usize };
-                let end = base + self.ends[at] as usize;
-                sink.push_all(&self.ids[done..filled]);
-                (done, filled) = (0, 0);
+                let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
+                let end = self.ends[at] as usize;
                 bpe.encode_rare(text, start, end, self.keys[at], self.hashes[at], scratch, sink);
                 at += 1;
             }
         }
-        sink.push_all(&self.ids[done..filled]);
     }
 }

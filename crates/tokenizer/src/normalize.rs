@@ -78,6 +78,11 @@ impl Normalize {
         Ok(())
     }
 
+    /// Whether a text may be normalized in parts that begin or end with a newline, or with a space before a letter.
+    pub(crate) fn keeps_ascii_apart(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step, Step::Nfc))
+    }
+
     /// The normalized text.
     pub(crate) fn apply<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         let mut text = Cow::Borrowed(text);

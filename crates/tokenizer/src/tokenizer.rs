@@ -8,6 +8,7 @@ use crate::merges::Merges;
 use crate::normalize::Normalize;
 use crate::pretokenize::PreTokenize;
 use crate::scratch::Scratch;
+use crate::seams::Seams;
 use crate::spec::{Roles, Spec};
 use crate::vocab::{Kind, Vocab};
 use crate::{StreamDecoder, TokenizerError};
@@ -191,11 +192,22 @@ impl Tokenizer {
         ids
     }
 
+    /// [`encode`](Self::encode), the ids appended to `ids`: many texts need one allocation.
+    pub fn encode_into(&self, text: impl AsRef<[u8]>, specials: Specials, ids: &mut Vec<u32>) {
+        self.run(text.as_ref(), specials, ids);
+    }
+
     /// How many ids `text` has: `encode(text, specials).len()` without making them.
     pub fn count(&self, text: impl AsRef<[u8]>, specials: Specials) -> usize {
         let mut count = Count::default();
         self.run(text.as_ref(), specials, &mut count);
         count.0
+    }
+
+    /// Where texts may be cut, if anywhere.
+    pub(crate) fn seams(&self, specials: Specials) -> Option<Seams<'_>> {
+        let Inner { pre_tokenize, normalize, exact, normalized, .. } = &*self.inner;
+        Seams::new(pre_tokenize, normalize, exact, normalized, specials)
     }
 
     fn run(&self, text: &[u8], specials: Specials, sink: &mut impl Sink) {

@@ -7,7 +7,7 @@
 //!
 //! A mask of a class has all bytes of a character, so `class << 1` are the places whose character before is of the class.
 
-use chalot_simd::bytes::{ByteLanes, WIDTH};
+use chalot_simd::bytes::{ByteLanes, Classes, WIDTH};
 
 use super::scan::Scanner;
 use crate::unicode;
@@ -72,59 +72,44 @@ struct Masks {
 }
 
 #[inline(always)]
-fn masks<L: ByteLanes>(lanes: L, text: &[u8], at: usize, bytes: &[u8; WIDTH]) -> Masks {
-    let found = lanes.classify(bytes, &TABLE);
+fn masks(found: Classes) -> Masks {
     let [letter, number, space, white, newline, apostrophe, upper, slash] = found.class;
     let other = !(letter | number | white | found.high);
-    let masks = Masks {
-        letter,
-        number,
-        other,
-        white,
-        space,
-        newline,
-        apostrophe,
-        upper,
-        slash,
-        inner: 0,
-        far_number: 0,
-        caseless: 0,
-    };
-    if found.high == 0 { masks } else { with_far(masks, text, at, found.high) }
-}
-
-/// Adds the characters outside ASCII, whose bytes are `high`.
-#[inline(never)]
-fn with_far(mut masks: Masks, text: &[u8], at: usize, high: u64) -> Masks {
-    let mut rest = high;
-    while rest != 0 {
-        let place = rest.trailing_zeros();
-        let (code, len) = unicode::decode(&text[at + place as usize..]);
-        let class = code.map_or(0, unicode::class);
-        let bits = ((1u64 << len) - 1) << place;
-        rest &= !bits;
-        masks.inner |= bits & (bits << 1);
-        if class & unicode::LETTER != 0 {
-            masks.letter |= bits;
-        } else if class & unicode::NUMBER != 0 {
-            masks.number |= bits;
-            masks.far_number |= bits;
-        } else if class & unicode::SPACE != 0 {
-            masks.white |= bits;
-        } else {
-            masks.other |= bits;
-        }
-        if class & unicode::UPPER != 0 {
-            masks.upper |= bits;
-            if class & unicode::LOWER != 0 {
-                masks.caseless |= bits;
-            }
-        }
-    }
-    masks
+    let (inner, far_number, caseless) = (0, 0, 0);
+    Masks { letter, number, other, white, space, newline, apostrophe, upper, slash, inner, far_number, caseless }
 }
 
 impl Masks {
+    /// Adds the characters outside ASCII, whose bytes are `high`.
+    #[inline(always)]
+    fn add_far(&mut self, text: &[u8], at: usize, high: u64) {
+        let mut rest = high;
+        while rest != 0 {
+            let place = rest.trailing_zeros();
+            let (code, len) = unicode::decode(&text[at + place as usize..]);
+            let class = code.map_or(0, unicode::class);
+            let bits = ((1u64 << len) - 1) << place;
+            rest &= !bits;
+            self.inner |= bits & (bits << 1);
+            if class & unicode::LETTER != 0 {
+                self.letter |= bits;
+            } else if class & unicode::NUMBER != 0 {
+                self.number |= bits;
+                self.far_number |= bits;
+            } else if class & unicode::SPACE != 0 {
+                self.white |= bits;
+            } else {
+                self.other |= bits;
+            }
+            if class & unicode::UPPER != 0 {
+                self.upper |= bits;
+                if class & unicode::LOWER != 0 {
+                    self.caseless |= bits;
+                }
+            }
+        }
+    }
+
     /// For each byte, the first byte of its character.
     #[inline(always)]
     fn first_bytes(&self, mut bits: u64) -> u64 {
@@ -168,11 +153,25 @@ impl Scanner {
     #[inline(always)]
     pub(crate) fn boundaries<L: ByteLanes>(self, lanes: L, text: &[u8], at: usize) -> u64 {
         let Some(bytes) = text.get(at..at + REACH).and_then(|bytes| bytes.first_chunk()) else { return 0 };
-        let masks = masks(lanes, text, at, bytes);
+        let found = lanes.classify(bytes, &TABLE);
+        if found.high == 0 { self.within(&masks(found), bytes) } else { self.far(found, text, at, bytes) }
+    }
+
+    /// [`boundaries`](Self::boundaries) where not all characters are ASCII. Out of line, so that the masks of the other
+    /// case stay in registers.
+    #[inline(never)]
+    fn far(self, found: Classes, text: &[u8], at: usize, bytes: &[u8; WIDTH]) -> u64 {
+        let mut masks = masks(found);
+        masks.add_far(text, at, found.high);
+        self.within(&masks, bytes)
+    }
+
+    #[inline(always)]
+    fn within(self, masks: &Masks, bytes: &[u8; WIDTH]) -> u64 {
         match self {
-            Scanner::Gpt2 => gpt2(&masks, bytes),
-            Scanner::Cl100k { digits, long_s, .. } => cl100k(&masks, bytes, digits, long_s),
-            Scanner::O200k { digits, contractions } => o200k(&masks, bytes, digits, contractions),
+            Scanner::Gpt2 => gpt2(masks, bytes),
+            Scanner::Cl100k { digits, long_s, .. } => cl100k(masks, bytes, digits, long_s),
+            Scanner::O200k { digits, contractions } => o200k(masks, bytes, digits, contractions),
         }
     }
 }
