@@ -99,7 +99,11 @@ impl Tokenizer {
 }
 
 /// Runs `work` on so many threads, this one among them. What it is given hands out the numbers below `count`, each once.
-fn on_threads<R: Send>(threads: usize, count: usize, work: impl Fn(&dyn Fn() -> Option<usize>) -> R + Sync) -> Vec<R> {
+fn on_threads<R: Send>(
+    threads: usize,
+    count: usize,
+    work: impl Fn(&dyn Fn() -> Option<usize>) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&number| number < count);
     thread::scope(|scope| {

@@ -286,6 +286,12 @@ impl Bpe {
 
     /// Encodes bytes across whose ends nothing merges.
     fn segment(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        if let &[byte] = bytes
+            && self.vocab.writing() == Writing::Bytes
+            && self.missing_stands_alone
+        {
+            return sink.push(self.bytes[usize::from(byte)]);
+        }
         // What is true of a whole pre-token is true of a segment, unless whole pre-tokens are special.
         let of = if self.options.ignore_merges { Of::Segment } else { Of::PreToken };
         let key = Key::new(bytes, 0, bytes.len(), of);

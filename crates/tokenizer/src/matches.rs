@@ -32,12 +32,13 @@ impl Bpe {
     /// Gives the ids of all matches of `scanner` to `sink`.
     pub(crate) fn encode_matches(
         &self,
+        isa: Isa,
         scanner: Scanner,
         text: &[u8],
         scratch: &mut Scratch,
         sink: &mut impl Sink,
     ) {
-        bytes::dispatch(Isa::best(), EncodeMatches { bpe: self, scanner, text, scratch, sink });
+        bytes::dispatch(isa, EncodeMatches { bpe: self, scanner, text, scratch, sink });
     }
 }
 
@@ -47,12 +48,8 @@ impl<S: Sink> ByteKernel for EncodeMatches<'_, S> {
     #[inline(always)]
     fn run<L: ByteLanes>(self, lanes: L) {
         let EncodeMatches { bpe, scanner, text, scratch, sink } = self;
-        let mut block = Block {
-            ends: [0; ROOM],
-            keys: [Key::NONE; ROOM],
-            hashes: [0; ROOM],
-            ids: [0; ROOM * MAX_IDS],
-        };
+        let mut block =
+            Block { ends: [0; ROOM], keys: [Key::NONE; ROOM], hashes: [0; ROOM], ids: [0; ROOM * MAX_IDS] };
         let mut at = 0;
         while at < text.len() {
             let base = at;
@@ -143,14 +140,7 @@ impl Block {
 
     /// Gives the ids of the first `count` matches to `sink`. `text` begins with the block.
     #[inline(always)]
-    fn emit(
-        &mut self,
-        bpe: &Bpe,
-        text: &[u8],
-        count: usize,
-        scratch: &mut Scratch,
-        sink: &mut impl Sink,
-    ) {
+    fn emit(&mut self, bpe: &Bpe, text: &[u8], count: usize, scratch: &mut Scratch, sink: &mut impl Sink) {
         let mut at = 0;
         while at < count {
             let (found, filled) = self.ids(at, count, scratch.cache.view());

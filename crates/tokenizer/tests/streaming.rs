@@ -9,7 +9,9 @@ use support::test_data;
 /// A vocabulary of ranks over all bytes and some words, with a special token, for each pattern.
 fn tokenizers() -> Vec<Tokenizer> {
     use base64::Engine;
-    let words = ["he", "in", " t", "th", " th", " the", "er", "on", "\n\n", "  ", "'s", "日", "本", "é", "12", "\r\n"];
+    let words = [
+        "he", "in", " t", "th", " th", " the", "er", "on", "\n\n", "  ", "'s", "日", "本", "é", "12", "\r\n",
+    ];
     let bytes = (0..=255u8).map(|byte| vec![byte]);
     let entries = bytes.chain(words.iter().map(|word| word.as_bytes().to_vec()));
     let line = |(rank, token): (usize, Vec<u8>)| {
@@ -24,9 +26,50 @@ fn tokenizers() -> Vec<Tokenizer> {
 }
 
 const FRAGMENTS: [&str; 44] = [
-    "the", " the", " ", "  ", "\n", "\n\n", "\r\n", "\t", "a", "B", "word", " word", "don't", "'s", "'S", "'ſ", "'", "1", "12345",
-    "٣", "日本", "é", "e\u{301}", "\u{301}", "\u{3000}", "\u{A0}", "!", "...", "/", "\n/", "“", "—", "😀", "<|end of text|>", "<a b>",
-    "<a", " b>", "<|", "|>", "x y", "\nx", "\n1", " \n x", "a b c d e f g h",
+    "the",
+    " the",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\t",
+    "a",
+    "B",
+    "word",
+    " word",
+    "don't",
+    "'s",
+    "'S",
+    "'ſ",
+    "'",
+    "1",
+    "12345",
+    "٣",
+    "日本",
+    "é",
+    "e\u{301}",
+    "\u{301}",
+    "\u{3000}",
+    "\u{A0}",
+    "!",
+    "...",
+    "/",
+    "\n/",
+    "“",
+    "—",
+    "😀",
+    "<|end of text|>",
+    "<a b>",
+    "<a",
+    " b>",
+    "<|",
+    "|>",
+    "x y",
+    "\nx",
+    "\n1",
+    " \n x",
+    "a b c d e f g h",
 ];
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
@@ -87,7 +130,8 @@ proptest! {
 /// Of ordinary text a stream keeps a few words only.
 #[test]
 fn little_is_pending() {
-    let text = "The old king said nothing, and then it's \"over\" —\nwas it 12 or 13?\n\nNobody knew. ".repeat(2000);
+    let text =
+        "The old king said nothing, and then it's \"over\" —\nwas it 12 or 13?\n\nNobody knew. ".repeat(2000);
     for tokenizer in tokenizers() {
         let mut encoder = tokenizer.encoder(Specials::AsText);
         let mut ids = Vec::new();
@@ -98,14 +142,18 @@ fn little_is_pending() {
         encoder.finish(&mut ids);
         assert_eq!(ids, tokenizer.encode(&text, Specials::AsText));
         let mut read = Vec::new();
-        tokenizer.encode_reader(text.as_bytes(), Specials::AsText, |ids| read.extend_from_slice(ids)).unwrap();
+        tokenizer
+            .encode_reader(text.as_bytes(), Specials::AsText, |ids| read.extend_from_slice(ids))
+            .unwrap();
         assert_eq!(read, ids);
     }
 }
 
 #[test]
 fn threads_change_nothing() {
-    let words = "The old king said nothing, and then it's over\n\n\n  x <|end of text|> 日本語 “é” \r\n12345 ".repeat(20_000);
+    let words =
+        "The old king said nothing, and then it's over\n\n\n  x <|end of text|> 日本語 “é” \r\n12345 "
+            .repeat(20_000);
     for tokenizer in tokenizers() {
         for specials in [Specials::AsText, Specials::Parse] {
             let expected = tokenizer.encode(&words, specials);
@@ -115,7 +163,10 @@ fn threads_change_nothing() {
         }
         // Without a seam.
         let spaces = " ".repeat(1 << 20);
-        assert_eq!(tokenizer.encode_parallel(&spaces, Specials::AsText, 2), tokenizer.encode(&spaces, Specials::AsText));
+        assert_eq!(
+            tokenizer.encode_parallel(&spaces, Specials::AsText, 2),
+            tokenizer.encode(&spaces, Specials::AsText)
+        );
     }
 }
 
@@ -127,7 +178,8 @@ fn offsets_of_real_vocabularies() {
         let tokenizer = Tokenizer::from_json(name, &std::fs::read(path).unwrap()).unwrap();
         let text = "The  old king’s 日本語 words:\n\t12 é <s> x";
         let offsets = tokenizer.encode_with_offsets(text, Specials::AsText).unwrap();
-        let joined: Vec<u8> = offsets.iter().flat_map(|(_, range)| text.as_bytes()[range.clone()].to_vec()).collect();
+        let joined: Vec<u8> =
+            offsets.iter().flat_map(|(_, range)| text.as_bytes()[range.clone()].to_vec()).collect();
         assert_eq!(joined, text.as_bytes(), "{name}");
         assert_eq!(offsets.len(), tokenizer.encode(text, Specials::AsText).len());
     }

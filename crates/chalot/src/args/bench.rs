@@ -1,11 +1,11 @@
 //! `bench`: how fast this machine is, as a share of what it could be.
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use chalot_model::synthetic::SHAPES;
 use chalot_tensor::{Format, Packing, ScaleBy};
-use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 
-use super::values;
+use super::{tokenizer::Vocab, values};
 
 /// Measure this machine, and the engine as a share of it
 #[derive(Args, Debug)]
@@ -15,7 +15,8 @@ use super::values;
     Examples:\n  \
     chalot bench decode                        one token after the other, BitNet 2B\n  \
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
-    chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program")]
+    chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program\n  \
+    chalot bench tokenizer                     text to ids, megabytes a second")]
 pub struct Bench {
     #[command(subcommand)]
     pub what: What,
@@ -27,6 +28,7 @@ pub enum What {
     Decode(Decode),
     Prefill(Prefill),
     Kernels(Kernels),
+    Tokenizer(TokenizerBench),
 }
 
 /// Which model.
@@ -117,6 +119,29 @@ pub struct Kernels {
     #[arg(long, value_name = "N", default_value = "8", value_parser = values::count)]
     pub rounds: usize,
     /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Encode a text, beside the plainest encoder of the same vocabulary
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    The first time nothing is in the cache; then the text is encoded again and again. The yardstick is an\n\
+    encoder without a cache that searches all pairs of neighbours for the one to merge next.\n\n\
+    Examples:\n  \
+    chalot bench tokenizer                                          a made-up text\n  \
+    chalot bench tokenizer --vocab tokenizer.json --text book.txt --threads 1\n  \
+    chalot bench tokenizer --vocab model.gguf --json")]
+pub struct TokenizerBench {
+    #[command(flatten)]
+    pub vocab: Vocab,
+    /// The text [default: made up of the vocabulary's words]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text: Option<PathBuf>,
+    /// Times to encode it after the first
+    #[arg(long, value_name = "N", default_value = "9", value_parser = values::count)]
+    pub rounds: usize,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -26,7 +26,9 @@ impl Avx512 {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt"
+)]
 fn enter<K: ByteKernel>(lanes: Avx512, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -42,7 +44,8 @@ impl ByteLanes for Avx512 {
             let non_ascii = _mm512_movepi8_mask(bytes);
             let found = _mm512_maskz_permutex2var_epi8(!non_ascii, low, bytes, high);
             let class = |bit: i8| _mm512_test_epi8_mask(found, _mm512_set1_epi8(bit));
-            let class = [class(1), class(2), class(4), class(8), class(16), class(32), class(64), class(-128)];
+            let class =
+                [class(1), class(2), class(4), class(8), class(16), class(32), class(64), class(-128)];
             Classes { class, high: non_ascii }
         }
     }

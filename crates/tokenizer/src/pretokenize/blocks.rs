@@ -76,7 +76,20 @@ fn masks(found: Classes) -> Masks {
     let [letter, number, space, white, newline, apostrophe, upper, slash] = found.class;
     let other = !(letter | number | white | found.high);
     let (inner, far_number, caseless) = (0, 0, 0);
-    Masks { letter, number, other, white, space, newline, apostrophe, upper, slash, inner, far_number, caseless }
+    Masks {
+        letter,
+        number,
+        other,
+        white,
+        space,
+        newline,
+        apostrophe,
+        upper,
+        slash,
+        inner,
+        far_number,
+        caseless,
+    }
 }
 
 impl Masks {

@@ -7,6 +7,7 @@ mod decode;
 mod kernels;
 mod prefill;
 mod subject;
+mod tokenizer;
 mod yardsticks;
 
 use crate::{
@@ -20,6 +21,7 @@ pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
         What::Decode(args) => decode::decode(&args, settings),
         What::Prefill(args) => prefill::prefill(&args, settings),
         What::Kernels(args) => kernels::kernels(&args, settings),
+        What::Tokenizer(args) => tokenizer::tokenizer(&args, settings),
     }
 }
 
