@@ -48,8 +48,7 @@ impl<S: Sink> ByteKernel for EncodeMatches<'_, S> {
     #[inline(always)]
     fn run<L: ByteLanes>(self, lanes: L) {
         let EncodeMatches { bpe, scanner, text, scratch, sink } = self;
-        let mut block =
-            Block { ends: [0; ROOM], keys: [Key::NONE; ROOM], hashes: [0; ROOM], ids: [0; ROOM * MAX_IDS] };
+        let mut block = scratch.block.take().unwrap_or_default();
         let mut at = 0;
         while at < text.len() {
             let base = at;
@@ -64,15 +63,24 @@ impl<S: Sink> ByteKernel for EncodeMatches<'_, S> {
             block.look_up(text, count, scratch.cache.view(), scratch.cache.seed());
             block.emit(bpe, text, count, scratch, sink);
         }
+        scratch.block = Some(block);
     }
 }
 
-struct Block {
+/// Matches that are looked up together.
+#[derive(Debug)]
+pub(crate) struct Block {
     /// Where matches end, from the beginning of the block.
     ends: [u32; ROOM],
     keys: [Key; ROOM],
     hashes: [u32; ROOM],
     ids: [u32; ROOM * MAX_IDS],
+}
+
+impl Default for Block {
+    fn default() -> Block {
+        Block { ends: [0; ROOM], keys: [Key::NONE; ROOM], hashes: [0; ROOM], ids: [0; ROOM * MAX_IDS] }
+    }
 }
 
 impl Block {

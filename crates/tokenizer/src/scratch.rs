@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use crate::cache::Cache;
 use crate::cache_long::LongCache;
+use crate::matches::Block;
 use crate::merges::Merge;
 
 /// Buffers of one encoding thread, kept from call to call.
@@ -12,6 +13,8 @@ use crate::merges::Merge;
 pub(crate) struct Scratch {
     pub(crate) symbols: Vec<u32>,
     pub(crate) long: Long,
+    /// Between calls; taken by [`Bpe::encode_matches`](crate::bpe::Bpe::encode_matches).
+    pub(crate) block: Option<Box<Block>>,
     pub(crate) cache: Cache,
     pub(crate) cache_long: LongCache,
     /// The ids of a pre-token that is encoded piece by piece.
