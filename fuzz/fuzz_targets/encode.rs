@@ -1,4 +1,5 @@
-//! Any bytes, with a small vocabulary and every known pattern: the fast encoder against the definition.
+//! Any bytes, with a small vocabulary and the known patterns that come without a normalizer: the fast encoder against the
+//! definition.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -62,7 +63,7 @@ static ALL: LazyLock<Vec<(Reference, Tokenizer)>> = LazyLock::new(|| {
             Tokenizer::from_gguf(pre, GgufVocab { pre: Some(pre.into()), ..vocab.clone() }).unwrap();
         (tokenizer.reference().unwrap(), tokenizer)
     };
-    ["gpt-2", "llama-bpe", "qwen2", "gpt-4o", "tekken"].map(named).into()
+    ["gpt-2", "llama-bpe", "gpt-4o", "tekken"].map(named).into()
 });
 
 fuzz_target!(|data: &[u8]| {

@@ -40,7 +40,8 @@ def main():
     texts = list(records_of(records_path))
     # The names make a difference only where they occur.
     names = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-    common = [name for name in names if any(name in text for text in texts[-20000:])]
+    everything = "\n".join(texts)
+    common = [name for name in names if name in everything]
 
     def encode(texts, as_text):
         tokenizer.encode_special_tokens = as_text
