@@ -16,6 +16,7 @@
 mod aligned;
 pub mod bytes;
 mod cpu;
+mod huge;
 mod isa;
 
 pub use aligned::AlignedVec;

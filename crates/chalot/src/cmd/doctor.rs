@@ -72,7 +72,8 @@ impl Kernels {
             IsaKind::Avx2 => ("vpmaddubsw, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::AvxVnni => ("vpdpbusd, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::Avx512 => ("vpdpbusd, 512 bits", "AVX-512, 512 bits"),
-            // NEON has no kernels of its own yet.
+            IsaKind::Neon => ("smull and sadalp, 128 bits", "NEON, 128 bits"),
+            IsaKind::NeonDot => ("sdot, 128 bits", "NEON, 128 bits"),
             _ => ("portable code", "portable code"),
         };
         Self { integer_products, float_operations }

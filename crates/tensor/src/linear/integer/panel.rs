@@ -178,7 +178,7 @@ impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Whol
         let tiles = self.0.tile_numbers();
         let Tile { product, piece, panel, x, carry, .. } = self.0;
         let (factors, qsums) = (&x.factors.as_chunks::<T>().0[0], &x.sums.as_chunks::<T>().0[0]);
-        let mut sums = [first_sums::<P, T>(p, product.zero, qsums); R];
+        let mut sums = [first_sums::<P, C, T>(p, product.zero, qsums); R];
         if !piece.is_first {
             for r in 0..R {
                 for t in 0..T {
@@ -230,7 +230,7 @@ impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Grou
             let segment = piece.segment + i;
             let panel = &panel[i * piece.quads..][..piece.quads];
             let quads = &quads[segment * x.segment_quads..][..piece.quads];
-            let mut sums = [first_sums::<P, T>(p, product.zero, qsums); R];
+            let mut sums = [first_sums::<P, C, T>(p, product.zero, qsums); R];
             add_panel::<P, C, R, T>(p, panel, quads, &mut sums);
             scale_sums(p, &product.scales, (tiles, segment), (factors, qsums), &sums, &mut acc);
         }
