@@ -306,11 +306,11 @@ impl Bpe {
         let windows =
             bytes.len() >= ENDLESS && self.missing_stands_alone && self.vocab.writing() == Writing::Bytes;
         if windows && self.by_windows(bytes, scratch) {
-            return scratch.symbols.iter().for_each(|&id| sink.push(id));
+            return sink.push_all(&scratch.symbols);
         }
         for part in bytes.chunks(MAX_SEGMENT) {
             self.merge(part, scratch);
-            scratch.symbols.iter().for_each(|&id| sink.push(id));
+            sink.push_all(&scratch.symbols);
         }
         if let Some(key) = key {
             scratch.cache.put(key, &scratch.symbols);
