@@ -38,7 +38,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Inspect(args)) => cmd::inspect::inspect(args, &settings),
         Some(Command::Convert(args)) => cmd::convert::convert(args, &settings),
         Some(Command::Perplexity(args)) => cmd::perplexity::perplexity(args, &settings),
-        Some(Command::Tokenizer(args)) => cmd::tokenizer::tokenizer(args),
+        Some(Command::Tokenizer(args)) => cmd::tokenizer::tokenizer(args, &settings),
         Some(Command::Bench(args)) => cmd::bench::bench(args, &settings),
         Some(Command::Doctor(args)) => cmd::doctor::doctor(args, &settings),
         Some(Command::Completions(args)) => cmd::completions(args),

@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["convert"],
     &["perplexity"],
     &["tokenizer"],
+    &["tokenizer", "train"],
     &["tokenizer", "encode"],
     &["tokenizer", "decode"],
     &["tokenizer", "count"],

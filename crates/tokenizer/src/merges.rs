@@ -84,6 +84,11 @@ impl Merges {
         self.len
     }
 
+    /// Bytes of the table.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>()
+    }
+
     /// Every pair, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u32, Merge)> {
         let used = self.slots.iter().filter(|slot| slot.pair != FREE);

@@ -129,6 +129,11 @@ impl Tokenizer {
         self.inner.bpe.vocab.len()
     }
 
+    /// Bytes of the entries and merges, with the tables that find them. The buffers of threads that encode come on top.
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.bpe.vocab.memory_bytes() + self.inner.bpe.merges.memory_bytes()
+    }
+
     /// The token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.roles.bos

@@ -16,7 +16,7 @@ use chalot_simd::IsaKind;
 pub use bench::Bench;
 pub use files::{Convert, Inspect, Perplexity, Target};
 pub use generation::{Chat, Holding, KvChoice, Run, Sampling, WeightsChoice};
-pub use tokenizer::{Text, Tokenizer, TokenizerAction, Vocab};
+pub use tokenizer::{Encode, FileKind, Reading, Text, Tokenizer, TokenizerAction, Train, Vocab};
 
 /// Runs ternary language models on ordinary CPUs.
 #[derive(Parser, Debug)]
