@@ -225,3 +225,35 @@ fn mistakes_name_what_is_known() {
         }
     }
 }
+
+#[test]
+fn tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text");
+    std::fs::write(&path, "The old king said nothing.\n".repeat(2000)).unwrap();
+    let text = path.to_str().unwrap();
+    let report = chalot(&[
+        "bench",
+        "tokenizer",
+        "--text",
+        text,
+        "--rounds",
+        "1",
+        "-t",
+        "1",
+        "--isa",
+        "scalar",
+        "--json",
+    ])
+    .json();
+    assert_eq!((&report["vocab"], &report["bytes"]), (&"built in".into(), &54_000.into()));
+    assert_eq!((&report["threads"], &report["isa"]), (&1.into(), &"scalar".into()));
+    assert!(report["tokens"].as_u64().unwrap() > 10_000);
+    for key in ["cold_mb_per_second", "encode_mb_per_second", "count_mb_per_second", "linear_mb_per_second"] {
+        assert!(number(&report, key) > 0.0, "{key}");
+    }
+    let speedup = number(&report, "encode_mb_per_second") / number(&report, "linear_mb_per_second");
+    assert_near(number(&report, "speedup_over_linear_encode"), speedup);
+    let text = chalot(&["bench", "tokenizer", "--text", text, "--rounds", "1"]).ok();
+    assert!(text.contains("speed-up over it"), "{text}");
+}

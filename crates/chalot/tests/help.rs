@@ -5,7 +5,7 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["run"],
     &["chat"],
     &["inspect"],
@@ -20,6 +20,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["bench", "decode"],
     &["bench", "prefill"],
     &["bench", "kernels"],
+    &["bench", "tokenizer"],
     &["doctor"],
     &["completions"],
     &["man"],

@@ -5,7 +5,7 @@ use chalot_model::synthetic::SHAPES;
 use chalot_tensor::{Format, Packing, ScaleBy};
 use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 
-use super::{KvChoice, values};
+use super::{KvChoice, tokenizer::Vocab, values};
 
 /// Measure this machine, and the engine as a share of it
 #[derive(Args, Debug)]
@@ -16,7 +16,8 @@ use super::{KvChoice, values};
     chalot bench decode                        one token after the other, BitNet 2B\n  \
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
     chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program\n  \
-    chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth")]
+    chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth\n  \
+    chalot bench tokenizer                     text to ids, megabytes a second")]
 pub struct Bench {
     #[command(subcommand)]
     pub what: What,
@@ -29,6 +30,7 @@ pub enum What {
     Prefill(Prefill),
     Kernels(Kernels),
     Attention(Attention),
+    Tokenizer(TokenizerBench),
 }
 
 /// Which model.
@@ -173,6 +175,29 @@ pub struct Attention {
     /// Leave out the plain way
     #[arg(long)]
     pub no_naive: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Encode a text, beside the plainest encoder of the same vocabulary
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    The first time nothing is in the cache; then the text is encoded again and again. The yardstick is an\n\
+    encoder without a cache that searches all pairs of neighbours for the one to merge next.\n\n\
+    Examples:\n  \
+    chalot bench tokenizer                                          a made-up text\n  \
+    chalot bench tokenizer --vocab tokenizer.json --text book.txt --threads 1\n  \
+    chalot bench tokenizer --vocab model.gguf --json")]
+pub struct TokenizerBench {
+    #[command(flatten)]
+    pub vocab: Vocab,
+    /// The text [default: made up of the vocabulary's words]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text: Option<PathBuf>,
+    /// Times to encode it after the first
+    #[arg(long, value_name = "N", default_value = "9", value_parser = values::count)]
+    pub rounds: usize,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -8,6 +8,7 @@ mod decode;
 mod kernels;
 mod prefill;
 mod subject;
+mod tokenizer;
 mod yardsticks;
 
 use crate::{
@@ -22,6 +23,7 @@ pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
         What::Prefill(args) => prefill::prefill(&args, settings),
         What::Kernels(args) => kernels::kernels(&args, settings),
         What::Attention(args) => attention::attention(&args, settings),
+        What::Tokenizer(args) => tokenizer::tokenizer(&args, settings),
     }
 }
 
