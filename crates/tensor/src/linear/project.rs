@@ -168,7 +168,7 @@ impl<'a> Job<'a> {
     fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations) -> Self {
         let Projection { w, bias, y } = projection;
         let y = SharedOut::new(y);
-        let split = Split::of(w, x.m(), exec.pool.threads());
+        let split = Split::of(exec, w, x.m());
         Self { product: Product::new(w, x, y), bias, m: x.m(), rows: w.rows(), y, split }
     }
 
