@@ -1,8 +1,8 @@
 //! A model with everything that turns text into text.
 use std::{path::Path, sync::Arc};
 
-use chalot_model::{LoadOptions, Model, SequenceOptions, Source, SourceKind, WeightsAs};
-use chalot_tensor::exec::Exec;
+use chalot_model::{EngineOptions, LoadOptions, Model, SequenceOptions, Source, SourceKind, WeightsAs};
+use chalot_tensor::{Packing, exec::Exec};
 use chalot_tokenizer::{Specials, Tokenizer};
 
 use crate::{
@@ -21,6 +21,11 @@ pub struct OpenOptions<'a> {
     pub weights: WeightsAs,
     /// A tokenizer file to use instead of the model's own.
     pub tokenizer: Option<&'a Path>,
+    /// How ternary weights are packed that come from a file of another program: two bits a weight by default. A native file
+    /// keeps its own packing.
+    pub packing: Option<Packing>,
+    /// How its texts are computed.
+    pub engine: EngineOptions,
     /// Told the bytes loaded and the bytes in all.
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
@@ -35,6 +40,7 @@ pub struct TextModel {
     /// `None`: neither a template nor the tokens of ChatML; the model continues text.
     pub template: Option<ChatTemplate>,
     exec: Exec,
+    engine: EngineOptions,
 }
 
 impl TextModel {
@@ -73,10 +79,10 @@ impl TextModel {
             });
         }
         let template = template_of(source, &tokenizer)?;
-        let load =
-            LoadOptions { weights: options.weights, progress: options.progress, ..LoadOptions::default() };
+        let packing = options.packing.filter(|_| source.kind() != SourceKind::Native);
+        let load = LoadOptions { weights: options.weights, packing, progress: options.progress };
         let model = Arc::new(source.load(exec, &load)?);
-        Ok(Self { model, tokenizer, template, exec: exec.clone() })
+        Ok(Self { model, tokenizer, template, exec: exec.clone(), engine: options.engine })
     }
 
     /// The tokens of a prompt: BOS where the tokenizer wants it, then the text. With [`Specials::Parse`], special tokens
@@ -103,6 +109,11 @@ impl TextModel {
     /// The instructions and the threads that it computes with.
     pub fn exec(&self) -> &Exec {
         &self.exec
+    }
+
+    /// How its texts are computed.
+    pub fn engine_options(&self) -> EngineOptions {
+        self.engine
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &["run"],
     &["chat"],
     &["inspect"],
@@ -19,6 +19,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["bench", "decode"],
     &["bench", "prefill"],
     &["bench", "kernels"],
+    &["tune"],
     &["doctor"],
     &["completions"],
     &["man"],

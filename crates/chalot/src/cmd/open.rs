@@ -32,6 +32,8 @@ pub fn open(
             WeightsChoice::F32 => WeightsAs::F32,
         },
         tokenizer: holding.tokenizer.as_deref(),
+        packing: Some(settings.tuning.values.packing),
+        engine: settings.tuning.values.engine_options(),
         progress: Some(&progress),
     };
     let exec = settings.exec();
