@@ -5,7 +5,7 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["run"],
     &["chat"],
     &["inspect"],
@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["bench", "prefill"],
     &["bench", "kernels"],
     &["bench", "tokenizer"],
+    &["tune"],
     &["doctor"],
     &["completions"],
     &["man"],

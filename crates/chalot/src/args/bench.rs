@@ -39,8 +39,8 @@ pub struct Of {
     /// The model's shape
     #[arg(long, value_name = "SHAPE", default_value = "bitnet-2b", value_parser = PossibleValuesParser::new(SHAPES))]
     pub shape: String,
-    /// The layers' weights: trit2, trit5, int8 (rows), int4 (groups of 32), f16, or a full name as int8/32
-    #[arg(long, value_name = "PACKING", default_value = "trit2")]
+    /// The layers' weights: tuned (as 'chalot tune' found, else trit2), trit2, trit5, int8 (rows), int4 (groups of 32), f16, or a full name as int8/32
+    #[arg(long, value_name = "PACKING", default_value = TUNED)]
     pub packing: Weights,
     /// The embedding's and head's weights
     #[arg(long, value_name = "PACKING", default_value = "int8")]
@@ -203,6 +203,9 @@ pub struct TokenizerBench {
     pub json: bool,
 }
 
+/// Not a packing but whichever the machine was tuned to.
+const TUNED: &str = "tuned";
+
 /// A weight format, as typed: a packing's short name, or all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights {
@@ -212,17 +215,26 @@ pub struct Weights {
     pub format: Format,
 }
 
+impl Weights {
+    /// Puts the packing that this machine was tuned to where it was asked for.
+    pub fn resolve(&mut self, packing: Packing) {
+        if self.name == TUNED {
+            *self = Self { name: packing.to_string(), format: packing.scaled(ScaleBy::Tensor) };
+        }
+    }
+}
+
 impl FromStr for Weights {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
         let format = match name {
-            "trit2" => Packing::Trit2.scaled(ScaleBy::Tensor),
+            "trit2" | TUNED => Packing::Trit2.scaled(ScaleBy::Tensor),
             "trit5" => Packing::Trit5.scaled(ScaleBy::Tensor),
             "int8" => Format::Int8(ScaleBy::Row),
             "int4" => Format::Int4 { mins: false },
             _ => name.parse().map_err(|_| {
-                "known are trit2, trit5, int8, int4, f16, bf16 and f32, and with other scales \
+                "known are tuned, trit2, trit5, int8, int4, f16, bf16 and f32, and with other scales \
                  trit2/row, trit2/64 (128, 256; trit5 too), int8/32, int4m/32"
                     .to_owned()
             })?,
@@ -234,6 +246,15 @@ impl FromStr for Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tuned_is_what_the_machine_was_tuned_to() {
+        for (name, resolved) in [("tuned", "trit5"), ("trit2", "trit2"), ("int8", "int8")] {
+            let mut weights: Weights = name.parse().unwrap();
+            weights.resolve(Packing::Trit5);
+            assert_eq!(weights, resolved.parse().unwrap());
+        }
+    }
 
     #[test]
     fn short_names_and_full_ones() {
@@ -248,6 +269,6 @@ mod tests {
             let weights: Weights = name.parse().unwrap();
             assert_eq!((weights.name.as_str(), weights.format.to_string().as_str()), (name, full));
         }
-        assert!("int3".parse::<Weights>().unwrap_err().contains("trit2, trit5, int8, int4"));
+        assert!("int3".parse::<Weights>().unwrap_err().contains("tuned, trit2, trit5, int8, int4"));
     }
 }

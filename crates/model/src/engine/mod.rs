@@ -90,6 +90,11 @@ impl Engine {
         &self.exec
     }
 
+    /// How it works.
+    pub fn options(&self) -> EngineOptions {
+        self.options
+    }
+
     /// Appends `tokens` and returns the logits `[vocab]` of what follows the last one.
     ///
     /// # Errors

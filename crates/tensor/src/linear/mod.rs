@@ -26,16 +26,13 @@ use self::lanes::Vectors;
 pub use self::project::{Projection, project, project_add, project_gated};
 use crate::{
     activations::Activations,
-    exec::{Exec, ShapeError},
+    exec::{Exec, ShapeError, Tiling},
     matrix::{Matrix, TILE_ROWS},
     out::SharedOut,
 };
 
-/// Up to this many tokens weights are taken straight from their packed form. (More make token tiles of at least 4,
-/// which is what panels have kernels for.)
-const DIRECT_TOKENS: usize = 12;
-/// Bytes of weights (times tokens over four) that are worth a task: a few microseconds.
-const TASK_BYTES: usize = 24 * 1024;
+/// Token tiles that a panel task has room for.
+const PANEL_TOKEN_TILES: usize = *Tiling::PANEL_TOKEN_TILES.end();
 /// Tasks per thread, at most, so that a slow thread holds nobody up.
 const TASKS_PER_THREAD: usize = 8;
 /// The row tiles of panel tasks start at multiples of this: a multiple of every register tile's.

@@ -4,7 +4,7 @@ use std::{marker::PhantomData, ops::Range};
 use half::{bf16, f16};
 
 use super::{
-    DIRECT_TOKENS, PANEL_TILES, TASK_BYTES, TASKS_PER_THREAD,
+    PANEL_TILES, TASKS_PER_THREAD,
     float::{self, FloatProduct},
     integer::{self, Integer},
     lanes::Vectors,
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     activations::{Activations, token_tiles},
+    exec::Exec,
     matrix::{Coding, Format, Matrix, ScaleBy, TILE_ROWS},
     out::SharedOut,
 };
@@ -127,16 +128,16 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// For `m` tokens and `threads` threads.
-    pub fn of(w: &Matrix, m: usize, threads: usize) -> Self {
-        let (tiles, most) = (w.tiles(), threads * TASKS_PER_THREAD);
-        if m <= DIRECT_TOKENS {
+    /// For `m` tokens.
+    pub fn of(exec: &Exec, w: &Matrix, m: usize) -> Self {
+        let (tiles, most) = (w.tiles(), exec.pool.threads() * TASKS_PER_THREAD);
+        if m <= exec.tiling.direct_tokens() {
             let work = w.bytes() / 4 * m.max(4);
-            let row_parts = (work / TASK_BYTES).clamp(1, most).min(tiles);
+            let row_parts = (work / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
             return Self { tiles, token_tiles: None, row_parts, token_parts: 1 };
         }
         let token_tiles = token_tiles(m).len();
-        let token_parts = token_tiles.div_ceil(integer::PANEL_TOKEN_TILES);
+        let token_parts = token_tiles.div_ceil(exec.tiling.panel_token_tiles());
         let row_parts = most.div_ceil(token_parts).min(tiles.div_ceil(PANEL_TILES));
         Self { tiles, token_tiles: Some(token_tiles), row_parts, token_parts }
     }

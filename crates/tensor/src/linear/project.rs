@@ -1,6 +1,6 @@
 //! Products with what surrounds them in a layer: several of one input, a bias, a gate, a sum. One fork and join each.
 use super::{
-    DIRECT_TOKENS, Vectors,
+    Vectors,
     product::{Piece, Product, Split},
     reference,
 };
@@ -123,7 +123,7 @@ pub fn project_add(
         return add_assign(exec, sum, y);
     };
     x.make_for(exec, projection.w);
-    if x.m() > DIRECT_TOKENS {
+    if x.m() > exec.tiling.direct_tokens() {
         // Many tokens come in many short rows: adding them piece by piece costs more than a pass over all (docs/LOG.md).
         let Projection { w, bias, y } = projection;
         project(exec, x, [Projection { w, bias, y: &mut *y }])?;
@@ -174,7 +174,7 @@ impl<'a> Job<'a> {
     fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations) -> Self {
         let Projection { w, bias, y } = projection;
         let y = SharedOut::new(y);
-        let split = Split::of(w, x.m(), exec.pool.threads());
+        let split = Split::of(exec, w, x.m());
         Self { product: Product::new(w, x, y), bias, m: x.m(), rows: w.rows(), y, split }
     }
 

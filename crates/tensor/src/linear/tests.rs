@@ -19,6 +19,9 @@ use crate::{
     testing::{Random, bits, formats, random_matrix},
 };
 
+/// Most tokens that go the direct way by default.
+const DIRECT_TOKENS: usize = 12;
+
 /// The product of `w` with `m` tokens.
 fn product(exec: &Exec, w: &Matrix, x: &[f32]) -> Vec<f32> {
     let m = x.len() / w.cols();
@@ -242,6 +245,42 @@ fn activations_are_kept_and_renewed() {
             assert_eq!(bits(&y), bits(&reference(w, &x)));
         }
     }
+}
+
+/// How work is cut decides no bit, whatever is asked for.
+#[test]
+fn any_tiling_gives_the_same_bits() {
+    let mut random = Random(11);
+    for format in formats() {
+        let w = random_matrix(&mut random, format, 150, 330);
+        let x = random.floats(130 * 330);
+        for m in [1, 11, 12, 13, 17, 24, 25, 64, 65, 130] {
+            let x = &x[..m * 330];
+            let expected = reference(&w, x);
+            for (direct_tokens, panel_token_tiles, task_bytes) in
+                [(12, 16, 1024), (16, 1, 2048), (24, 3, 12 << 10), (0, 0, 0), (1 << 20, 1 << 20, 1 << 30)]
+            {
+                let tiling = Tiling::new(direct_tokens, panel_token_tiles, task_bytes);
+                for exec in executors() {
+                    assert_equal(&exec.with_tiling(tiling), &w, x, &expected);
+                }
+            }
+        }
+    }
+}
+
+/// Else the test above would compare a thing with itself.
+#[test]
+fn tilings_cut_as_they_say() {
+    let w = random_matrix(&mut Random(12), Format::Trit2(ScaleBy::Tensor), 1024, 512);
+    let split = |m, tiling| product::Split::of(&Exec::new(Isa::scalar(), 2).with_tiling(tiling), &w, m);
+    let default = Tiling::default();
+    assert_eq!(split(1, default).count(), 5); // 128 KiB
+    assert_eq!(split(1, Tiling::new(12, 16, 64 << 10)).count(), 2);
+    assert_eq!(split(16, default).piece(0).token_tiles, Some(0..3));
+    assert_eq!(split(16, Tiling::new(16, 16, 24 << 10)).piece(0).token_tiles, None);
+    assert_eq!(split(96, default).piece(0).token_tiles, Some(0..16));
+    assert_eq!(split(96, Tiling::new(12, 4, 24 << 10)).piece(0).token_tiles, Some(0..4));
 }
 
 /// A task must not touch rows of another's, which may have been written already.

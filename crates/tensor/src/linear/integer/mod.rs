@@ -5,10 +5,7 @@
 mod direct;
 mod panel;
 
-pub(super) use self::{
-    direct::DirectTask,
-    panel::{PANEL_TOKEN_TILES, PanelTask},
-};
+pub(super) use self::{direct::DirectTask, panel::PanelTask};
 use super::{
     lanes::{ProductLanes, Range},
     weights::{Scales, V},

@@ -5,7 +5,7 @@ use super::{Integer, first_sums, scale_sums};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
-        Aligned,
+        Aligned, PANEL_TOKEN_TILES,
         lanes::{self, Kernel, ProductLanes, Quad},
         store_tiles,
         weights::{Code, Scales},
@@ -17,8 +17,6 @@ use crate::{
 /// Quads of columns in a panel: with four tiles of rows 20 KiB, which leaves room in a first-level cache. A multiple
 /// of the quads of every coding's block.
 const QUADS: usize = 80;
-/// Token tiles that a panel is used for before it is unpacked anew.
-pub(in crate::linear) const PANEL_TOKEN_TILES: usize = 16;
 
 /// A quad of columns of R tiles of rows.
 type PanelQuad<const R: usize> = [[u8; BLOCK]; R];
