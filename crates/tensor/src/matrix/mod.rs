@@ -124,7 +124,7 @@ impl Matrix {
             Format::Bf16 => copy_lane(self.bf16_tile(tile), lane, out, bf16::to_f32),
             format => {
                 let mins = format == Format::Int4 { mins: true };
-                self.codes(row, |segment, cols, codes| {
+                self.block_codes(row, |segment, cols, codes| {
                     let scale = self.scale(row, segment);
                     let out = &mut out[cols..][..codes.len()];
                     if mins {
@@ -148,23 +148,33 @@ impl Matrix {
         out
     }
 
-    /// Calls `each(segment, first column, codes)` for the segments of a row of an integer matrix, in order.
-    /// Codes are signed weights (minus the zero point), except that those of int4 with minima stay 0..=15.
+    /// Calls `each(segment, first column, codes)` for the segments of a row of an integer matrix, in order; codes as by
+    /// [`Matrix::block_codes`].
     pub(crate) fn codes(&self, row: usize, mut each: impl FnMut(usize, usize, &[i16])) {
+        let mut all = vec![0; self.cols()];
+        self.block_codes(row, |_, first, codes| all[first..][..codes.len()].copy_from_slice(codes));
+        let cols = self.segment_cols();
+        all.chunks(cols).enumerate().for_each(|(segment, codes)| each(segment, segment * cols, codes));
+    }
+
+    /// Calls `each(segment, first column, codes)` for the blocks of a row of an integer matrix, in order.
+    /// Codes are signed weights (minus the zero point), except that those of int4 with minima stay 0..=15.
+    fn block_codes(&self, row: usize, mut each: impl FnMut(usize, usize, &[i16])) {
         let (Some(coding), Some(blocks)) = (Coding::of(self.format()), self.layout.blocks) else { return };
         let zero = Coding::zero_point(self.format()) as i16;
         let lane = block::lane(row % TILE_ROWS, 0);
-        let tile = self.tile_blocks(row / TILE_ROWS);
-        let mut codes = vec![0; blocks.segment_cols.next_multiple_of(4 * blocks.quads)];
-        for (segment, packed) in tile.chunks(blocks.segment_blocks).enumerate() {
-            for (packed, codes) in packed.iter().zip(codes.chunks_exact_mut(4 * blocks.quads)) {
-                let unpacked = coding.unpack(packed);
-                for (quad, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                    *codes = std::array::from_fn(|c| i16::from(unpacked[quad][lane + c]) - zero);
-                }
-            }
+        let segments = self.tile_blocks(row / TILE_ROWS).chunks(blocks.segment_blocks);
+        for (segment, packed) in segments.enumerate() {
             let first = segment * blocks.segment_cols;
-            each(segment, first, &codes[..blocks.segment_cols.min(self.cols() - first)]);
+            let end = self.cols().min(first + blocks.segment_cols);
+            for (packed, first) in packed.iter().zip((first..end).step_by(4 * blocks.quads)) {
+                let unpacked = coding.unpack(packed);
+                let mut codes = [[0; 4]; block::MAX_QUADS];
+                for (codes, quad) in codes.iter_mut().zip(unpacked) {
+                    *codes = std::array::from_fn(|c| i16::from(quad[lane + c]) - zero);
+                }
+                each(segment, first, &codes.as_flattened()[..(4 * blocks.quads).min(end - first)]);
+            }
         }
     }
 
