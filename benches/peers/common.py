@@ -113,7 +113,7 @@ def machine():
         "isa": [flag for flag in known if flag in flags],
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        "system": f"{release.get('PRETTY_NAME', platform.system()).strip(chr(34))}, {platform.system()} {platform.release()}",
+        "system": f"{release.get('PRETTY_NAME', platform.system()).strip(chr(34))}, {platform.system()} {platform.release().split('-')[0]}",
     }
 
 
@@ -149,7 +149,6 @@ class Entry:
     shares: list
     versions: dict
     date: str
-    command: str
 
     def medians(self):
         return {name: median(values) for name, values in self.samples.items()}
@@ -222,8 +221,7 @@ class Results:
         self.machine = machine()
         entry = self.entries.get(case.key)
         if not (more and entry and entry.versions == versions):
-            command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-            entry = Entry(case, {name: [] for name in programs}, [], versions, "", command)
+            entry = Entry(case, {name: [] for name in programs}, [], versions, "")
         say(f"{case.key}: {rounds} round{'s' * (rounds != 1)}")
         for _ in range(rounds):
             done = len(next(iter(entry.samples.values())))

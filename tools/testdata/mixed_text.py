@@ -198,4 +198,5 @@ def main():
     print(f"mixed_text.py: {len(records)} records, {sum(len(r.encode()) for r in records)} bytes", file=sys.stderr)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -70,6 +70,8 @@ impl Console {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     Bytes,
+    Merges,
+    Steps,
     Tokens,
 }
 
@@ -127,6 +129,8 @@ impl Drop for Shown {
 fn style(unit: Unit, color: bool) -> ProgressStyle {
     let counts = match unit {
         Unit::Bytes => "{bytes}/{total_bytes} ({bytes_per_sec})",
+        Unit::Merges => "{human_pos}/{human_len} entries",
+        Unit::Steps => "{human_pos}/{human_len}",
         Unit::Tokens => "{human_pos}/{human_len} tokens ({rate})",
     };
     let bar = if color { "{bar:30.cyan/dim}" } else { "{bar:30}" };

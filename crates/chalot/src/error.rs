@@ -3,7 +3,7 @@ use std::path::Path;
 
 use chalot_formats::FormatError;
 use chalot_model::{KvError, KvFileError, ModelError, engine::EngineError};
-use chalot_tokenizer::TokenizerError;
+use chalot_tokenizer::{TokenizerError, train::TrainError};
 
 use crate::template::TemplateError;
 
@@ -28,6 +28,9 @@ pub enum Error {
     /// The tokenizer's file.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// Training of a vocabulary.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// The chat template.
     #[error(transparent)]
     Template(#[from] TemplateError),

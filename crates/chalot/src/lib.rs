@@ -71,11 +71,30 @@
 //! # }
 //! ```
 //!
+//! A vocabulary is trained, and used, in a few lines; [`tokenizer`] has everything that stands behind it:
+//!
+//! ```
+//! use chalot::OptimizedTokenizer;
+//!
+//! # fn main() -> Result<(), chalot::Error> {
+//! let mut tokenizer = OptimizedTokenizer::new(300);
+//! tokenizer.train_optimized(&["the cat sat on the mat", "the hat and the cat"])?;
+//! let ids = tokenizer.encode_optimized("the cat");
+//! assert_eq!(tokenizer.decode(&ids), "the cat");
+//! assert!(ids.len() < "the cat".len());
+//!
+//! let stats = tokenizer.stats();
+//! assert!(stats.vocab_size > 256 && stats.memory_mb() < 1.0);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The layers below are re-exported as modules: [`model`] (the decoder), [`tokenizer`], [`formats`] (GGUF, safetensors),
 //! [`tensor`] (the arithmetic) and [`simd`] (what the CPU can do).
 mod builtin;
 mod error;
 mod hub;
+mod optimized_tokenizer;
 mod session;
 mod template;
 mod text_model;
@@ -94,6 +113,7 @@ pub use chalot_tensor::ternary::{
 
 pub use builtin::{BUILTIN_NAME, builtin};
 pub use error::Error;
+pub use optimized_tokenizer::{OptimizedTokenizer, TokenizerStats};
 pub use session::{Completion, CompletionOptions, Session, Step, Stop};
 pub use template::{ChatTemplate, Message, TemplateError, TemplateOrigin};
 pub use text_model::{OpenOptions, TextModel, builtin_tokenizer, template_source, tokenizer_of};

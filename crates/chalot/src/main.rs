@@ -5,6 +5,7 @@ mod console;
 mod failure;
 mod settings;
 mod terminal_input;
+mod tuning;
 
 use std::process::ExitCode;
 
@@ -38,8 +39,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Inspect(args)) => cmd::inspect::inspect(args, &settings),
         Some(Command::Convert(args)) => cmd::convert::convert(args, &settings),
         Some(Command::Perplexity(args)) => cmd::perplexity::perplexity(args, &settings),
-        Some(Command::Tokenizer(args)) => cmd::tokenizer::tokenizer(args),
+        Some(Command::Tokenizer(args)) => cmd::tokenizer::tokenizer(args, &settings),
         Some(Command::Bench(args)) => cmd::bench::bench(args, &settings),
+        Some(Command::Tune(args)) => cmd::tune::tune(&args, cli.global.threads, &settings),
         Some(Command::Doctor(args)) => cmd::doctor::doctor(args, &settings),
         Some(Command::Completions(args)) => cmd::completions(args),
         Some(Command::Man(args)) => cmd::man::man(args, &settings),

@@ -2,15 +2,15 @@
 use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use chalot_model::{
-    Engine, EngineOptions, Fingerprint, Finish, Generation, GenerationOptions, GenerationStats, Sampler,
-    Sequence, SequenceOptions,
+    Engine, Fingerprint, Finish, Generation, GenerationOptions, GenerationStats, Sampler, Sequence,
+    SequenceOptions,
 };
 use chalot_tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::{error::Error, text_model::TextModel};
 
-/// Prompt tokens between two calls of the listener, so that a long prompt can show its progress and be stopped.
+/// Prompt tokens (made whole passes of the engine) between two calls of the listener, so that a long prompt can show its progress and be stopped.
 const PROMPT_STEP: usize = 256;
 
 /// How long generation goes on, and what of it is text.
@@ -89,7 +89,7 @@ impl Session {
 
     fn of(text_model: &TextModel, sequence: Sequence) -> Result<Self, Error> {
         let model = text_model.model.clone();
-        let engine = Engine::new(model, text_model.exec().clone(), EngineOptions::default())?;
+        let engine = Engine::new(model, text_model.exec().clone(), text_model.engine_options())?;
         Ok(Self { tokenizer: text_model.tokenizer.clone(), engine, sequence })
     }
 
@@ -168,15 +168,16 @@ impl Session {
         listener: &mut dyn FnMut(Step) -> ControlFlow<()>,
     ) -> Result<Option<usize>, Error> {
         let new = &prompt[reused..];
-        let head = new.len().saturating_sub(1) / PROMPT_STEP * PROMPT_STEP;
+        let step_len = PROMPT_STEP.next_multiple_of(self.engine.options().chunk);
+        let head = new.len().saturating_sub(1) / step_len * step_len;
         self.sequence.truncate(reused);
         self.sequence.reserve(new.len())?;
         if head > 0 && listener(Step::Prompt { done: 0, total: new.len() }).is_break() {
             return Ok(None);
         }
-        for (index, step) in new[..head].chunks(PROMPT_STEP).enumerate() {
+        for (index, step) in new[..head].chunks(step_len).enumerate() {
             self.engine.prefill(&mut self.sequence, step)?;
-            let done = (index + 1) * PROMPT_STEP;
+            let done = (index + 1) * step_len;
             if listener(Step::Prompt { done, total: new.len() }).is_break() {
                 return Ok(None);
             }

@@ -2,7 +2,12 @@
 use chalot_simd::Isa;
 use chalot_tensor::exec::Exec;
 
-use crate::{args::Global, console::Console, failure::Usage};
+use crate::{
+    args::Global,
+    console::Console,
+    failure::Usage,
+    tuning::{Origin, Tuning},
+};
 
 /// Where and how to compute, and how to talk about it.
 #[derive(Debug)]
@@ -11,6 +16,8 @@ pub struct Settings {
     pub isa: Isa,
     /// Threads to compute with.
     pub threads: usize,
+    /// What suits this machine.
+    pub tuning: Tuning,
     /// The terminal.
     pub console: Console,
 }
@@ -28,13 +35,17 @@ impl Settings {
                 Usage(format!("--isa {kind}: this CPU lacks it; it has {}", available.join(", ")))
             })?,
         };
-        let threads = global.threads.unwrap_or_else(default_threads);
-        Ok(Self { isa, threads, console: Console::new(global.quiet, global.no_color) })
+        let tuning = Tuning::read(isa, global.isa.is_some());
+        let threads = global.threads.unwrap_or(tuning.values.threads);
+        Ok(Self { isa, threads, tuning, console: Console::new(global.quiet, global.no_color) })
     }
 
-    /// The threads, started.
+    /// The threads, started. Says when there is a tuning that does not apply.
     pub fn exec(&self) -> Exec {
-        Exec::new(self.isa, self.threads)
+        if let Origin::Ignored(why) = &self.tuning.origin {
+            self.console.note(&format!("note: {why}"));
+        }
+        Exec::new(self.isa, self.threads).with_tiling(self.tuning.values.tiling)
     }
 }
 

@@ -2,9 +2,10 @@
 use std::{path::Path, sync::Arc};
 
 use chalot_model::{
-    Fingerprint, KvPool, KvPoolOptions, LoadOptions, Model, SequenceOptions, Source, SourceKind, WeightsAs,
+    EngineOptions, Fingerprint, KvPool, KvPoolOptions, LoadOptions, Model, SequenceOptions, Source,
+    SourceKind, WeightsAs,
 };
-use chalot_tensor::exec::Exec;
+use chalot_tensor::{Packing, exec::Exec};
 use chalot_tokenizer::{Specials, Tokenizer};
 
 use crate::{
@@ -25,6 +26,11 @@ pub struct OpenOptions<'a> {
     pub tokenizer: Option<&'a Path>,
     /// Bytes that the keys and values of all its texts together may take; `None`: what the system gives.
     pub kv_budget: Option<usize>,
+    /// How ternary weights are packed that come from a file of another program: two bits a weight by default. A native file
+    /// keeps its own packing.
+    pub packing: Option<Packing>,
+    /// How its texts are computed.
+    pub engine: EngineOptions,
     /// Told the bytes loaded and the bytes in all.
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
@@ -40,6 +46,7 @@ pub struct TextModel {
     pub template: Option<ChatTemplate>,
     exec: Exec,
     pool: KvPool,
+    engine: EngineOptions,
 }
 
 impl TextModel {
@@ -78,11 +85,11 @@ impl TextModel {
             });
         }
         let template = template_of(source, &tokenizer)?;
-        let load =
-            LoadOptions { weights: options.weights, progress: options.progress, ..LoadOptions::default() };
+        let packing = options.packing.filter(|_| source.kind() != SourceKind::Native);
+        let load = LoadOptions { weights: options.weights, packing, progress: options.progress };
         let model = Arc::new(source.load(exec, &load)?);
         let pool = KvPool::new(KvPoolOptions { budget: options.kv_budget, share: true, keep: 0 });
-        Ok(Self { model, tokenizer, template, exec: exec.clone(), pool })
+        Ok(Self { model, tokenizer, template, exec: exec.clone(), pool, engine: options.engine })
     }
 
     /// The tokens of a prompt: BOS where the tokenizer wants it, then the text. With [`Specials::Parse`], special tokens
@@ -127,6 +134,11 @@ impl TextModel {
     /// The instructions and the threads that it computes with.
     pub fn exec(&self) -> &Exec {
         &self.exec
+    }
+
+    /// How its texts are computed.
+    pub fn engine_options(&self) -> EngineOptions {
+        self.engine
     }
 }
 

@@ -4,6 +4,9 @@ mod support;
 use serde_json::Value;
 use support::chalot;
 
+/// The model that is built in, as a file.
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stand-in.gguf");
+
 fn number(report: &Value, key: &str) -> f64 {
     report[key].as_f64().unwrap_or_else(|| panic!("'{key}' in {report}"))
 }
@@ -166,6 +169,26 @@ fn kernels() {
 }
 
 #[test]
+fn a_file_is_measured_as_it_is() {
+    let known = chalot(&["inspect", MODEL, "--json"]).json();
+    let report = chalot(&["bench", "decode", "--model", MODEL, "-n", "5", "--depth", "2", "--json"]).json();
+    assert_eq!((&report["model"], &report["depth"]), (&MODEL.into(), &2.into()));
+    assert_eq!((&report["packing"], &report["head"]), (&"int8/32".into(), &"int8/32".into()));
+    assert_eq!((&report["layers"], &report["shape_layers"]), (&5.into(), &5.into()));
+    // All weights but the rows of the embedding that are other tokens'.
+    let (bytes, all) = (number(&report, "bytes_per_token"), number(&known, "bytes"));
+    assert!((0.9 * all..=all).contains(&bytes), "{bytes} of {all}");
+
+    let report = chalot(&["bench", "prefill", "--model", MODEL, "-n", "3", "--rounds", "1", "--json"]).json();
+    assert_eq!(report["packing"], "int8/32");
+    let gmacs = number(&known, "parameters") * number(&report, "tokens_per_second") / 1e9;
+    assert!((0.8..1.0).contains(&(number(&report, "gmacs") / gmacs)), "{report}");
+
+    let text = chalot(&["bench", "prefill", "--model", MODEL, "-n", "3", "--rounds", "1"]).ok();
+    assert!(text.contains(", int8/32, head int8/32, "), "{text}");
+}
+
+#[test]
 fn for_people() {
     let text = chalot(&["bench", "decode", "--shape", "tiny", "-n", "1", "--layers", "1"]).ok();
     assert!(text.starts_with("tiny (1 of 2 layers), trit2, head int8, "), "{text}");
@@ -187,6 +210,12 @@ fn mistakes_name_what_is_known() {
         (&["prefill", "--shape", "tiny", "--layers", "3"], &["--layers 3", "tiny has 2"]),
         (&["prefill", "--layers", "0"], &["--layers", "at least 1"]),
         (&["decode", "--shape", "tiny", "--depth", "500000"], &["--depth 500000", "131072"]),
+        (&["decode", "--model", MODEL, "--depth", "50000"], &["--depth 50000", "stand-in.gguf"]),
+        (
+            &["prefill", "--model", MODEL, "--packing", "int4"],
+            &["--model", "--packing", "cannot be used with"],
+        ),
+        (&["prefill", "--model", MODEL, "--layers", "1"], &["--model", "--layers", "cannot be used with"]),
         (&["attention", "--heads", "6", "--kv-heads", "4"], &["--kv-heads 4", "6"]),
     ] {
         let ran = chalot(&[&["bench"], args].concat());
@@ -195,4 +224,36 @@ fn mistakes_name_what_is_known() {
             assert!(ran.stderr.contains(part), "{args:?}: no '{part}' in {}", ran.stderr);
         }
     }
+}
+
+#[test]
+fn tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text");
+    std::fs::write(&path, "The old king said nothing.\n".repeat(2000)).unwrap();
+    let text = path.to_str().unwrap();
+    let report = chalot(&[
+        "bench",
+        "tokenizer",
+        "--text",
+        text,
+        "--rounds",
+        "1",
+        "-t",
+        "1",
+        "--isa",
+        "scalar",
+        "--json",
+    ])
+    .json();
+    assert_eq!((&report["vocab"], &report["bytes"]), (&"built in".into(), &54_000.into()));
+    assert_eq!((&report["threads"], &report["isa"]), (&1.into(), &"scalar".into()));
+    assert!(report["tokens"].as_u64().unwrap() > 10_000);
+    for key in ["cold_mb_per_second", "encode_mb_per_second", "count_mb_per_second", "linear_mb_per_second"] {
+        assert!(number(&report, key) > 0.0, "{key}");
+    }
+    let speedup = number(&report, "encode_mb_per_second") / number(&report, "linear_mb_per_second");
+    assert_near(number(&report, "speedup_over_linear_encode"), speedup);
+    let text = chalot(&["bench", "tokenizer", "--text", text, "--rounds", "1"]).ok();
+    assert!(text.contains("speed-up over it"), "{text}");
 }

@@ -5,13 +5,14 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 19] = [
     &["run"],
     &["chat"],
     &["inspect"],
     &["convert"],
     &["perplexity"],
     &["tokenizer"],
+    &["tokenizer", "train"],
     &["tokenizer", "encode"],
     &["tokenizer", "decode"],
     &["tokenizer", "count"],
@@ -19,6 +20,8 @@ const COMMANDS: [&[&str]; 16] = [
     &["bench", "decode"],
     &["bench", "prefill"],
     &["bench", "kernels"],
+    &["bench", "tokenizer"],
+    &["tune"],
     &["doctor"],
     &["completions"],
     &["man"],

@@ -60,6 +60,8 @@ impl std::str::FromStr for ConvertTo {
 pub struct ConvertOptions<'a> {
     /// What the weights become.
     pub to: ConvertTo,
+    /// How [`ConvertTo::Keep`] packs ternary weights; see [`LoadOptions::packing`].
+    pub packing: Option<Packing>,
     /// The model's name in the new file; without one, the source's.
     pub name: Option<&'a str>,
     /// See [`LoadOptions::progress`].
@@ -82,7 +84,8 @@ pub fn convert(
     path: &Path,
 ) -> Result<(), ModelError> {
     let (weights, packing) = options.to.weights();
-    let load = LoadOptions { weights, packing, progress: options.progress };
+    let keep = options.packing.filter(|_| options.to == ConvertTo::Keep);
+    let load = LoadOptions { weights, packing: packing.or(keep), progress: options.progress };
     let mut parts = source.assembler(exec, &load)?;
     if let Some(name) = options.name {
         parts.config.name = name.into();

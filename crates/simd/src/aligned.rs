@@ -8,9 +8,12 @@ use std::{
 use bytemuck::Pod;
 use bytes::Bytes;
 
+use crate::huge;
+
 /// A vector of plain numbers, aligned to 64 bytes and zeroed when it grows.
 ///
-/// An aligned 512-bit load never crosses a cache line; an unaligned one costs two.
+/// An aligned 512-bit load never crosses a cache line; an unaligned one costs two. Large vectors ask the system for huge
+/// pages: weights that stream through a core need 512 times fewer address translations.
 ///
 /// ```
 /// use chalot_simd::AlignedVec;
@@ -50,12 +53,16 @@ impl<T: Pod> AlignedVec<T> {
         if len == 0 {
             return Self::new();
         }
-        let Some(bytes) = len.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(Self::ALIGN))
-        else {
+        let bytes = len.checked_mul(size_of::<T>());
+        let align = if bytes >= Some(2 * huge::PAGE) { huge::PAGE } else { Self::ALIGN };
+        let Some(bytes) = bytes.and_then(|bytes| bytes.checked_add(align)) else {
             panic!("{len} elements of {} bytes exceed the address space", size_of::<T>());
         };
-        let memory = vec![0; bytes];
-        let start = memory.as_ptr().addr().wrapping_neg() % Self::ALIGN;
+        let mut memory = vec![0; bytes];
+        let start = memory.as_ptr().addr().wrapping_neg() % align;
+        if align == huge::PAGE {
+            huge::ask_for(&mut memory[start..]);
+        }
         Self { memory, start, len, element: PhantomData }
     }
 
@@ -207,6 +214,16 @@ mod tests {
         let clone = vec.clone();
         assert_eq!(clone, vec);
         assert!(clone.as_ptr().addr().is_multiple_of(64));
+    }
+
+    #[test]
+    fn large_ones_start_at_a_huge_page() {
+        let mut vec = AlignedVec::<u32>::zeroed(3 << 20);
+        assert!(vec.as_ptr().addr().is_multiple_of(huge::PAGE));
+        assert!(vec.iter().all(|&x| x == 0));
+        vec.fill(7);
+        assert!(vec.clone().iter().all(|&x| x == 7));
+        assert!(vec.capacity() >= 3 << 20);
     }
 
     #[test]

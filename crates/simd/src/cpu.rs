@@ -87,16 +87,27 @@ pub fn cpu_features() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Isa, IsaKind};
 
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn features_agree_with_the_detected_sets() {
+        use crate::{Isa, IsaKind};
+
         let features = cpu_features();
         assert_eq!(Isa::of(IsaKind::AvxVnni).is_some(), features.contains(&"avxvnni"));
         if Isa::of(IsaKind::Avx512).is_some() {
             assert!(features.contains(&"avx512vnni") && features.contains(&"avx512vbmi"));
         }
+    }
+
+    #[test]
+    #[cfg(target_arch = "aarch64")]
+    fn features_agree_with_the_detected_sets() {
+        use crate::{Isa, IsaKind};
+
+        let features = cpu_features();
+        assert_eq!(Isa::of(IsaKind::Neon).is_some(), features.contains(&"neon"));
+        assert_eq!(Isa::of(IsaKind::NeonDot).is_some(), features.contains(&"dotprod"));
     }
 
     #[test]

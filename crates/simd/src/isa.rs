@@ -1,4 +1,6 @@
 //! Instruction sets that kernels are written for, and the token that proves one is there.
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::{fmt, str::FromStr};
 
 /// A set of instructions for which kernels exist, in ascending order of preference.
@@ -7,8 +9,11 @@ use std::{fmt, str::FromStr};
 pub enum IsaKind {
     /// What every CPU has: plain Rust.
     Scalar,
-    /// AArch64 Advanced SIMD with the integer dot product (`sdot`).
+    /// The Advanced SIMD of AArch64 (every Armv8-A application core).
     Neon,
+    /// [`IsaKind::Neon`] and the dot product of signed bytes, `sdot` (Arm Cortex-A55, A75 and Neoverse N1, Apple A13 and
+    /// M1, and later).
+    NeonDot,
     /// AVX2, with FMA and F16C, which every AVX2 CPU worth the name has (Intel Haswell, AMD Zen and later).
     Avx2,
     /// [`IsaKind::Avx2`] and the 256-bit `vpdpbusd` of AVX-VNNI (Intel Alder Lake, AMD Zen 5 and later).
@@ -18,14 +23,15 @@ pub enum IsaKind {
 }
 
 impl IsaKind {
-    const ALL: [IsaKind; 5] =
-        [IsaKind::Scalar, IsaKind::Neon, IsaKind::Avx2, IsaKind::AvxVnni, IsaKind::Avx512];
+    const ALL: [IsaKind; 6] =
+        [IsaKind::Scalar, IsaKind::Neon, IsaKind::NeonDot, IsaKind::Avx2, IsaKind::AvxVnni, IsaKind::Avx512];
 
-    /// The name that [`FromStr`] understands: `scalar`, `neon`, `avx2`, `avxvnni` or `avx512`.
+    /// The name that [`FromStr`] understands: `scalar`, `neon`, `neondot`, `avx2`, `avxvnni` or `avx512`.
     pub fn name(self) -> &'static str {
         match self {
             IsaKind::Scalar => "scalar",
             IsaKind::Neon => "neon",
+            IsaKind::NeonDot => "neondot",
             IsaKind::Avx2 => "avx2",
             IsaKind::AvxVnni => "avxvnni",
             IsaKind::Avx512 => "avx512",
@@ -37,10 +43,9 @@ impl IsaKind {
         match self {
             IsaKind::Scalar => true,
             #[cfg(target_arch = "aarch64")]
-            IsaKind::Neon => {
-                std::arch::is_aarch64_feature_detected!("neon")
-                    && std::arch::is_aarch64_feature_detected!("dotprod")
-            }
+            IsaKind::Neon => is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonDot => IsaKind::Neon.detected() && is_aarch64_feature_detected!("dotprod"),
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx2 => {
                 is_x86_feature_detected!("avx2")
@@ -167,7 +172,7 @@ mod tests {
         let error = "mmx".parse::<IsaKind>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown instruction set `mmx`; known are scalar neon avx2 avxvnni avx512"
+            "unknown instruction set `mmx`; known are scalar neon neondot avx2 avxvnni avx512"
         );
     }
 
@@ -175,5 +180,13 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     fn there_is_no_neon_on_x86() {
         assert_eq!(Isa::of(IsaKind::Neon), None);
+        assert_eq!(Isa::of(IsaKind::NeonDot), None);
+    }
+
+    #[test]
+    #[cfg(target_arch = "aarch64")]
+    fn there_is_neon_and_no_avx_on_arm() {
+        assert!(Isa::of(IsaKind::Neon).is_some());
+        assert_eq!([IsaKind::Avx2, IsaKind::AvxVnni, IsaKind::Avx512].map(Isa::of), [None; 3]);
     }
 }

@@ -1,4 +1,4 @@
-//! Which instructions this CPU has, and buffers aligned for them.
+//! Which instructions this CPU has, buffers aligned for them, and the classes of bytes ([`bytes`]).
 //!
 //! Kernels are chosen at run time. An [`Isa`] can only be made by detection, so holding one *is* the proof
 //! that its instructions exist: a kernel that takes an `Isa` of kind [`IsaKind::Avx512`] may execute AVX-512
@@ -14,7 +14,9 @@
 //! ```
 
 mod aligned;
+pub mod bytes;
 mod cpu;
+mod huge;
 mod isa;
 
 pub use aligned::AlignedVec;

@@ -1,31 +1,91 @@
 //! Where and how to compute: the instructions and the threads.
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use chalot_simd::Isa;
 
 use crate::pool::Pool;
 
-/// The instructions that kernels may use and the threads that share the work.
+/// The instructions that kernels may use, the threads that share the work and the sizes it is cut into.
 ///
-/// Neither changes a result: see the crate's first promise.
+/// None of them changes a result: see the crate's first promise.
 #[derive(Clone)]
 pub struct Exec {
     /// The instruction set; a token that proves the CPU has it.
     pub isa: Isa,
     /// The threads.
     pub pool: Arc<Pool>,
+    /// How products are cut.
+    pub tiling: Tiling,
 }
 
 impl Exec {
-    /// `threads` threads (the caller's included, at least one) on `isa`.
+    /// `threads` threads (the caller's included, at least one) on `isa`, work cut as suits most machines.
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, pool: Arc::new(Pool::new(threads)) }
+        Self { isa, pool: Arc::new(Pool::new(threads)), tiling: Tiling::default() }
+    }
+
+    /// The same threads and instructions with work cut otherwise.
+    pub fn with_tiling(self, tiling: Tiling) -> Self {
+        Self { tiling, ..self }
+    }
+}
+
+/// Sizes into which products are cut: what is fastest depends on the machine, what is computed does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    direct_tokens: usize,
+    panel_token_tiles: usize,
+    task_bytes: usize,
+}
+
+impl Tiling {
+    /// Possible [`Tiling::direct_tokens`]: fewer do not make token tiles that panels have kernels for.
+    pub const DIRECT_TOKENS: RangeInclusive<usize> = 12..=64;
+    /// Possible [`Tiling::panel_token_tiles`]: a panel task has buffers for so many.
+    pub const PANEL_TOKEN_TILES: RangeInclusive<usize> = 1..=16;
+    /// Possible [`Tiling::task_bytes`].
+    pub const TASK_BYTES: RangeInclusive<usize> = 1024..=1024 * 1024;
+
+    /// Sizes, each brought into its range.
+    pub fn new(direct_tokens: usize, panel_token_tiles: usize, task_bytes: usize) -> Self {
+        let within = |value: usize, range: RangeInclusive<usize>| value.clamp(*range.start(), *range.end());
+        Self {
+            direct_tokens: within(direct_tokens, Self::DIRECT_TOKENS),
+            panel_token_tiles: within(panel_token_tiles, Self::PANEL_TOKEN_TILES),
+            task_bytes: within(task_bytes, Self::TASK_BYTES),
+        }
+    }
+
+    /// Up to this many tokens weights are taken straight from their packed form; for more they are unpacked into panels.
+    pub fn direct_tokens(self) -> usize {
+        self.direct_tokens
+    }
+
+    /// Token tiles (of 4 to 6 tokens) that a panel is used for before it is unpacked anew.
+    pub fn panel_token_tiles(self) -> usize {
+        self.panel_token_tiles
+    }
+
+    /// Bytes of weights (times tokens over four) that are worth a task of their own.
+    pub fn task_bytes(self) -> usize {
+        self.task_bytes
+    }
+}
+
+impl Default for Tiling {
+    /// 12 tokens; 16 tiles; 24 KiB, a few microseconds.
+    fn default() -> Self {
+        Self { direct_tokens: 12, panel_token_tiles: 16, task_bytes: 24 * 1024 }
     }
 }
 
 impl fmt::Debug for Exec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exec").field("isa", &self.isa).field("threads", &self.pool.threads()).finish()
+        f.debug_struct("Exec")
+            .field("isa", &self.isa)
+            .field("threads", &self.pool.threads())
+            .field("tiling", &self.tiling)
+            .finish()
     }
 }
 

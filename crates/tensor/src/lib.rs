@@ -18,7 +18,7 @@ pub mod yardstick;
 
 pub use self::{
     activations::Activations,
-    exec::{Exec, ShapeError},
+    exec::{Exec, ShapeError, Tiling},
     linear::matmul,
     matrix::{Format, Matrix, MatrixError, MatrixSpec, Packing, ScaleBy},
     pool::Pool,

@@ -14,7 +14,8 @@
 //! inside. A worker that wakes too late finds the gate closed and was never waited for: a thread that the
 //! system keeps from running delays nobody.
 //!
-//! Workers spin for a moment after a job (the next operation usually follows at once), then park. No path
+//! Workers spin for a moment after a job (the next operation usually follows at once), then park; while somebody holds
+//! [`Pool::stay_awake`] (a forward pass), they spin for much longer, so that a pass wakes a thread at most once. No path
 //! takes a lock or allocates, except to carry a panic's payload.
 //!
 //! A pool that is busy (a task calls `run` again, or another thread is in `run`) runs the newcomer's tasks on
@@ -34,6 +35,9 @@ use std::{
 
 /// How often a worker looks for the next job before it parks (some 50 microseconds; waking costs about as much).
 const SPINS: u32 = 4000;
+/// The same while a pass is under way: some milliseconds, more than any part of it that one thread computes alone. It ends
+/// all the same, so that a caller who waits for a disk does not heat a core.
+const AWAKE_SPINS: u32 = 64 * SPINS;
 /// How often the caller looks whether the last workers have left before it lets other threads run.
 const JOIN_SPINS: u32 = 2000;
 /// More threads than any machine this decade has; a limit so that a mistyped number cannot exhaust the system.
@@ -67,7 +71,12 @@ struct Shared {
     /// One flag a worker: it is parked, or about to park.
     parked: Vec<Padded<AtomicBool>>,
     panic: Mutex<Option<Payload>>,
-    spins: u32,
+    /// Whether `panic` holds one; so that no one else takes the lock.
+    panicked: AtomicBool,
+    /// How many hold [`Awake`].
+    awake: AtomicUsize,
+    /// Whether workers spin at all.
+    spinning: bool,
 }
 
 // SAFETY: `job` is written only while nobody can read it (see the field), and what it points to is `Sync`.
@@ -109,8 +118,10 @@ impl Pool {
             shutdown: AtomicBool::new(false),
             parked: (0..workers).map(|_| Padded(AtomicBool::new(false))).collect(),
             panic: Mutex::new(None),
+            panicked: AtomicBool::new(false),
+            awake: AtomicUsize::new(0),
             // Spinning pays only on a core that nobody else needs.
-            spins: if workers < cores { SPINS } else { 0 },
+            spinning: workers < cores,
         });
         let mut handles = Vec::with_capacity(workers);
         for index in 0..workers {
@@ -158,11 +169,22 @@ impl Pool {
         self.wake((tasks - 1).min(self.workers.len()));
         self.shared.claim_tasks(f, tasks);
         self.close();
-        let payload = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Ordered by the gate, which every worker has left.
+        let payload = match self.shared.panicked.swap(false, Ordering::Relaxed) {
+            true => self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            false => None,
+        };
         busy.store(false, Ordering::Release);
         if let Some(payload) = payload {
             resume_unwind(payload);
         }
+    }
+
+    /// Until the guard is dropped, workers that have worked wait for the next operation without parking (for some
+    /// milliseconds): for a run of operations with work of one thread between them, as a forward pass is.
+    pub fn stay_awake(&self) -> Awake<'_> {
+        self.shared.awake.fetch_add(1, Ordering::Relaxed);
+        Awake(&self.shared)
     }
 
     fn open(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
@@ -200,13 +222,23 @@ impl Pool {
         let mut spins = 0;
         // Acquire: what the workers wrote is visible to the caller.
         while gate.load(Ordering::Acquire) & INSIDE != 0 {
-            if spins < JOIN_SPINS && self.shared.spins > 0 {
+            if spins < JOIN_SPINS && self.shared.spinning {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
                 thread::yield_now();
             }
         }
+    }
+}
+
+/// See [`Pool::stay_awake`].
+#[must_use = "workers park again when it is dropped"]
+pub struct Awake<'a>(&'a Shared);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.awake.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -237,13 +269,22 @@ impl Shared {
             if let Some(number) = self.join(last) {
                 last = number;
                 spins = 0;
-            } else if spins < self.spins {
+            } else if spins < self.patience() {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
                 self.park(index, last);
                 spins = 0;
             }
+        }
+    }
+
+    /// How often to look for a job before parking.
+    fn patience(&self) -> u32 {
+        match (self.spinning, self.awake.load(Ordering::Relaxed)) {
+            (false, _) => 0,
+            (true, 0) => SPINS,
+            (true, _) => AWAKE_SPINS,
         }
     }
 
@@ -280,6 +321,7 @@ impl Shared {
             }
             run_task(f, task, |payload| {
                 self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+                self.panicked.store(true, Ordering::Relaxed);
             });
         }
     }

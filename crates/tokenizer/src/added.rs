@@ -62,6 +62,20 @@ impl Finder {
         Ok(Finder { tokens, automaton: Some(automaton), all_special })
     }
 
+    /// The bytes of the longest token that counts; 0 if none does.
+    pub(crate) fn longest(&self, specials: Specials) -> usize {
+        if self.all_special && specials == Specials::AsText {
+            return 0;
+        }
+        self.tokens.iter().map(|token| token.content.len()).max().unwrap_or(0)
+    }
+
+    /// Whether the name of some token is in `text`.
+    pub(crate) fn any(&self, text: &[u8], specials: Specials) -> bool {
+        let counts = !(self.all_special && specials == Specials::AsText);
+        counts && self.automaton.as_ref().is_some_and(|automaton| automaton.is_match(text))
+    }
+
     /// Gives `text`, cut at the tokens, to `each` in order.
     pub(crate) fn cut<'t>(
         &self,

@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use crate::cache::{Key, MAX_IDS, Of};
+use crate::cache::{Ids, Key, MAX_IDS, Of};
+use crate::cache_long::MAX_BYTES;
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
-use crate::pretokenize::Scanner;
 use crate::scratch::{Long, Scratch};
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
@@ -16,8 +16,12 @@ use crate::windows::ENDLESS;
 pub(crate) trait Sink {
     fn push(&mut self, id: u32);
 
-    /// The first `count` of `ids`.
-    fn push_few(&mut self, ids: &[u32; MAX_IDS], count: usize);
+    fn push_all(&mut self, ids: &[u32]);
+
+    #[inline(always)]
+    fn push_few(&mut self, ids: Ids) {
+        self.push_all(&ids.padded()[..ids.count().min(MAX_IDS)]);
+    }
 }
 
 impl Sink for Vec<u32> {
@@ -26,11 +30,8 @@ impl Sink for Vec<u32> {
     }
 
     #[inline(always)]
-    fn push_few(&mut self, ids: &[u32; MAX_IDS], count: usize) {
-        // All of them, then back: without a branch on the count, which nobody can predict.
-        let len = self.len() + count;
+    fn push_all(&mut self, ids: &[u32]) {
         self.extend_from_slice(ids);
-        self.truncate(len);
     }
 }
 
@@ -44,8 +45,8 @@ impl Sink for Count {
     }
 
     #[inline(always)]
-    fn push_few(&mut self, _: &[u32; MAX_IDS], count: usize) {
-        self.0 += count;
+    fn push_all(&mut self, ids: &[u32]) {
+        self.0 += ids.len();
     }
 }
 
@@ -61,9 +62,6 @@ const LONG: usize = 32;
 
 /// A segment is never longer than this, so that positions fit 32 bits.
 const MAX_SEGMENT: usize = 1 << 30;
-
-/// Matches of a scanner that are looked up together.
-const BLOCK: usize = 64;
 
 /// How the file says unknown characters and whole pre-tokens are to be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +89,8 @@ pub(crate) struct Bpe {
     /// `parts`, by symbol - `vocab.len()`.
     part_chars: Vec<char>,
     cuts: Option<Cuts>,
+    /// Of a byte-level vocabulary that has all bytes: what each pair of bytes becomes, by first * 256 + second.
+    byte_pairs: Vec<Merge>,
     /// A character without a symbol always becomes tokens of its own, so that a cut beside it changes nothing.
     missing_stands_alone: bool,
 }
@@ -121,9 +121,14 @@ impl Bpe {
             parts: part_symbols,
             part_chars: parts,
             cuts: None,
+            byte_pairs: Vec::new(),
             missing_stands_alone: complete,
         };
         bpe.cuts = bpe.find_cuts();
+        if complete && bpe.vocab.writing() == Writing::Bytes {
+            let pairs = bpe.bytes.iter().flat_map(|&left| bpe.bytes.iter().map(move |&right| (left, right)));
+            bpe.byte_pairs = pairs.map(|(left, right)| bpe.pair(left, right)).collect();
+        }
         bpe
     }
 
@@ -179,51 +184,52 @@ impl Bpe {
     ) {
         let key = Key::new(text, start, end, Of::PreToken);
         match key.and_then(|key| scratch.cache.get(key)) {
-            Some(slot) => sink.push_few(&slot.ids, slot.count()),
+            Some(ids) => sink.push_few(ids),
             None => self.encode_new(&text[start..end], key, scratch, sink),
         }
     }
 
-    /// The ids of all matches of `scanner`.
-    ///
-    /// In blocks: first their keys, then their ids. The look-ups of a block do not wait for one another, and a processor
-    /// has many of them under way at once, where it would have room for a few with the scanning in between.
-    pub(crate) fn encode_matches(
+    /// The ids of the pre-token `text[start..end]`, which is not in the first set of its key.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the key and its hash are known")]
+    pub(crate) fn encode_rare(
         &self,
-        scanner: Scanner,
         text: &[u8],
+        start: usize,
+        end: usize,
+        key: Key,
+        hash: u32,
         scratch: &mut Scratch,
         sink: &mut impl Sink,
     ) {
-        let mut ends = [0; BLOCK];
-        let mut keys = [None; BLOCK];
-        let mut at = 0;
-        while at < text.len() {
-            let mut start = at;
-            let mut count = 0;
-            while count < BLOCK && at < text.len() {
-                let end = scanner.end_of_match(text, at);
-                keys[count] =
-                    Key::new(text, at, end, Of::PreToken).map(|key| (key, scratch.cache.place(key)));
-                ends[count] = end;
-                count += 1;
-                at = end;
-            }
-            let places = keys[..count].iter().flatten().map(|&(_, place)| place);
-            std::hint::black_box(places.fold(0, |sum, place| sum ^ scratch.cache.touch(place)));
-            for (&end, &key) in ends[..count].iter().zip(&keys) {
-                match key.and_then(|(key, place)| scratch.cache.get_at(key, place)) {
-                    Some(slot) => sink.push_few(&slot.ids, slot.count()),
-                    None => self.encode_new(&text[start..end], key.map(|(key, _)| key), scratch, sink),
-                }
-                start = end;
-            }
+        let key = key.is_some().then_some(key);
+        match key.and_then(|key| scratch.cache.get_far(key, hash)) {
+            Some(ids) => sink.push_few(ids),
+            None => self.encode_new(&text[start..end], key, scratch, sink),
         }
     }
 
     /// The ids of a pre-token that the cache does not know.
     #[inline(never)]
     fn encode_new(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
+        if piece.len() > MAX_BYTES {
+            return self.encode_pieces(piece, key, scratch, sink);
+        }
+        let (ids, hash) = scratch.cache_long.get(piece);
+        if let Some(ids) = ids {
+            return sink.push_all(ids);
+        }
+        let mut ids = std::mem::take(&mut scratch.pieces);
+        ids.clear();
+        self.encode_pieces(piece, key, scratch, &mut ids);
+        if key.is_none() || ids.len() > MAX_IDS {
+            scratch.cache_long.put(piece, hash, &ids);
+        }
+        sink.push_all(&ids);
+        scratch.pieces = ids;
+    }
+
+    fn encode_pieces(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
         if self.options.ignore_merges
             && let Some(id) = self.vocab.find(piece)
         {
@@ -280,11 +286,17 @@ impl Bpe {
 
     /// Encodes bytes across whose ends nothing merges.
     fn segment(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        if let &[byte] = bytes
+            && self.vocab.writing() == Writing::Bytes
+            && self.missing_stands_alone
+        {
+            return sink.push(self.bytes[usize::from(byte)]);
+        }
         // What is true of a whole pre-token is true of a segment, unless whole pre-tokens are special.
         let of = if self.options.ignore_merges { Of::Segment } else { Of::PreToken };
         let key = Key::new(bytes, 0, bytes.len(), of);
         match key.and_then(|key| scratch.cache.get(key)) {
-            Some(slot) => sink.push_few(&slot.ids, slot.count()),
+            Some(ids) => sink.push_few(ids),
             None => self.merge_into(bytes, key, scratch, sink),
         }
     }
@@ -294,11 +306,11 @@ impl Bpe {
         let windows =
             bytes.len() >= ENDLESS && self.missing_stands_alone && self.vocab.writing() == Writing::Bytes;
         if windows && self.by_windows(bytes, scratch) {
-            return scratch.symbols.iter().for_each(|&id| sink.push(id));
+            return sink.push_all(&scratch.symbols);
         }
         for part in bytes.chunks(MAX_SEGMENT) {
             self.merge(part, scratch);
-            scratch.symbols.iter().for_each(|&id| sink.push(id));
+            sink.push_all(&scratch.symbols);
         }
         if let Some(key) = key {
             scratch.cache.put(key, &scratch.symbols);
@@ -313,7 +325,7 @@ impl Bpe {
             Writing::Text => self.char_symbols(bytes, &mut scratch.symbols),
         }
         if scratch.symbols.len() <= SHORT {
-            self.merge_short(&mut scratch.symbols, &mut scratch.pairs);
+            self.merge_short(&mut scratch.symbols, bytes);
         } else {
             self.merge_long(&mut scratch.symbols, &mut scratch.long);
         }
@@ -391,34 +403,67 @@ impl Bpe {
         }
     }
 
+    #[inline(always)]
     fn pair(&self, left: u32, right: u32) -> Merge {
         self.merges.get(left, right).unwrap_or(Merge { rank: NONE, id: NONE })
     }
 
     /// Merges by looking at all pairs again and again: O(n²), for small n the fastest way.
-    fn merge_short(&self, symbols: &mut Vec<u32>, pairs: &mut Vec<Merge>) {
-        pairs.clear();
-        pairs.extend(symbols.windows(2).map(|pair| self.pair(pair[0], pair[1])));
+    ///
+    /// Nothing is moved: a bit for each symbol says whether it is still there.
+    ///
+    /// `bytes` are those of the symbols.
+    fn merge_short(&self, symbols: &mut Vec<u32>, bytes: &[u8]) {
+        let n = symbols.len();
+        if n < 2 {
+            return;
+        }
+        let mut ids = [0; SHORT];
+        // Of each symbol and the one after it.
+        let mut pairs = [Merge { rank: NONE, id: NONE }; SHORT];
+        ids[..n].copy_from_slice(symbols);
+        if self.byte_pairs.is_empty() {
+            for (pair, two) in pairs.iter_mut().zip(symbols.windows(2)) {
+                *pair = self.pair(two[0], two[1]);
+            }
+        } else {
+            for (pair, two) in pairs.iter_mut().zip(bytes.windows(2)) {
+                *pair = self.byte_pairs[usize::from(two[0]) << 8 | usize::from(two[1])];
+            }
+        }
+        let mut live = (1u64 << n) - 1;
         loop {
             let mut best = 0;
             let mut rank = NONE;
-            for (at, pair) in pairs.iter().enumerate() {
+            for (at, pair) in pairs[..n - 1].iter().enumerate() {
                 if pair.rank < rank {
                     (best, rank) = (at, pair.rank);
                 }
             }
             if rank == NONE {
-                return;
+                break;
             }
-            symbols[best] = pairs[best].id;
-            symbols.remove(best + 1);
-            pairs.remove(best);
-            if best > 0 {
-                pairs[best - 1] = self.pair(symbols[best - 1], symbols[best]);
+            let id = pairs[best].id;
+            let behind = live & !((2u64 << best) - 1);
+            let right = behind.trailing_zeros() as usize % SHORT.next_power_of_two();
+            let after = behind & behind.wrapping_sub(1);
+            let before = live & ((1u64 << best) - 1);
+            live &= !(1u64 << right);
+            ids[best] = id;
+            pairs[right % SHORT].rank = NONE;
+            pairs[best] = match after {
+                0 => Merge { rank: NONE, id: NONE },
+                _ => self.pair(id, ids[after.trailing_zeros() as usize % SHORT]),
+            };
+            if before != 0 {
+                let left = before.ilog2() as usize % SHORT;
+                pairs[left] = self.pair(ids[left], id);
             }
-            if best < pairs.len() {
-                pairs[best] = self.pair(symbols[best], symbols[best + 1]);
-            }
+        }
+        symbols.clear();
+        while live != 0 {
+            symbols.push(ids[live.trailing_zeros() as usize % SHORT]);
+            live &= live - 1;
         }
     }
 

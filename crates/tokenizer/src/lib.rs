@@ -18,7 +18,13 @@
 //! 2. what lies between is **normalized** (NFC, space to `▁`, ...), mostly not at all;
 //! 3. it is **cut into pre-tokens** by the vocabulary's pattern; the well-known patterns are hand-written scanners,
 //!    any other is run by a general regular-expression engine;
-//! 4. each pre-token is **merged** pair by pair, lowest rank first ([Sennrich et al. 2016]), in O(n log n) at worst.
+//! 4. each pre-token is **merged** pair by pair, lowest rank first ([Sennrich et al. 2016]), in O(n log n) at worst, unless its
+//!    ids are remembered from the last time.
+//!
+//! [`encode`](Tokenizer::encode) does all that; [`encode_batch`](Tokenizer::encode_batch) and
+//! [`encode_parallel`](Tokenizer::encode_parallel) do it on several threads, [`encoder`](Tokenizer::encoder) and
+//! [`encode_reader`](Tokenizer::encode_reader) with text that comes in pieces, [`count`](Tokenizer::count) without making ids, and
+//! [`encode_with_offsets`](Tokenizer::encode_with_offsets) says where each token is.
 //!
 //! Text is bytes: invalid UTF-8 is kept by every vocabulary that has tokens for single bytes, and comes back unchanged.
 //!
@@ -48,18 +54,27 @@ mod alphabet;
 mod batch;
 mod bpe;
 mod cache;
+mod cache_long;
 mod cuts;
 mod error;
 mod gguf;
 mod hash;
+pub mod input;
 mod load;
+mod matches;
 mod merges;
 mod normalize;
+mod offsets;
 mod pretokenize;
+mod reference;
 mod scratch;
+mod seams;
+pub mod shards;
 mod spec;
 mod stream;
+mod stream_encoder;
 mod tokenizer;
+pub mod train;
 mod unicode;
 mod vocab;
 mod windows;
@@ -68,5 +83,7 @@ mod write;
 pub use error::TokenizerError;
 pub use gguf::GgufVocab;
 pub use pretokenize::Pattern;
+pub use reference::Reference;
 pub use stream::StreamDecoder;
+pub use stream_encoder::StreamEncoder;
 pub use tokenizer::{Specials, Tokenizer};

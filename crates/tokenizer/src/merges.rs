@@ -20,7 +20,7 @@ struct Slot {
     merge: Merge,
 }
 
-/// Pairs to merges: open addressing, at most half full, 16 bytes a slot, so that a look-up mostly touches one cache line.
+/// Pairs to merges: open addressing, at most two thirds full, 16 bytes a slot, so that a look-up mostly touches one cache line.
 #[derive(Debug)]
 pub(crate) struct Merges {
     slots: Vec<Slot>,
@@ -36,14 +36,14 @@ fn key(left: u32, right: u32) -> u64 {
 impl Merges {
     /// Room for `count` pairs.
     pub(crate) fn with_capacity(count: usize) -> Merges {
-        let size = (count * 2).next_power_of_two().max(16);
+        let size = (count + count / 2 + 1).next_power_of_two().max(16);
         let free = Slot { pair: FREE, merge: Merge { rank: u32::MAX, id: u32::MAX } };
         Merges { slots: vec![free; size], shift: 64 - size.trailing_zeros(), seed: hash::seed(), len: 0 }
     }
 
     /// Adds a pair; a pair given twice keeps the later rank, as in Hugging Face's reader.
     pub(crate) fn insert(&mut self, left: u32, right: u32, merge: Merge) {
-        if self.len * 2 >= self.slots.len() {
+        if self.len * 3 >= self.slots.len() * 2 {
             self.grow();
         }
         let pair = key(left, right);
@@ -82,6 +82,11 @@ impl Merges {
     #[cfg(test)]
     fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of the table.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>()
     }
 
     /// Every pair, in no particular order.

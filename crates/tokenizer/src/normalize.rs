@@ -78,6 +78,11 @@ impl Normalize {
         Ok(())
     }
 
+    /// Whether a text may be normalized in parts that begin or end with a newline, or with a space before a letter.
+    pub(crate) fn keeps_ascii_apart(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step, Step::Nfc))
+    }
+
     /// The normalized text.
     pub(crate) fn apply<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         let mut text = Cow::Borrowed(text);
@@ -111,7 +116,7 @@ impl Step {
         match self {
             // ASCII is its own normal form, in all four.
             Step::Nfc | Step::Nfd | Step::Nfkc | Step::Nfkd if text.is_ascii() => None,
-            Step::Nfc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfc().map(|(c, _)| c)))),
+            Step::Nfc => nfc(text),
             Step::Nfd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfd().map(|(c, _)| c)))),
             Step::Nfkc => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkc().map(|(c, _)| c)))),
             Step::Nfkd => Some(each_chunk(text, |chunk, out| out.extend(chunk.nfkd().map(|(c, _)| c)))),
@@ -138,6 +143,37 @@ impl Step {
     }
 }
 
+/// NFC; `None` where nothing changes.
+///
+/// Nothing composes with an ASCII character behind it, so each stretch outside ASCII is normalized together with the
+/// character before it and with nothing else: most text has few of them, and most of them stay as they are.
+fn nfc(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    // Of the text: what is in `out`, and what was looked at.
+    let (mut copied, mut at) = (0, 0);
+    while at < text.len() {
+        at += 64 * text[at..].chunks(64).take_while(|chunk| chunk.is_ascii()).count();
+        let Some(ascii) = text.get(at..).and_then(|rest| rest.iter().position(|byte| !byte.is_ascii()))
+        else {
+            break;
+        };
+        let end = text[at + ascii..].iter().position(u8::is_ascii).map_or(text.len(), |len| at + ascii + len);
+        let start = (at + ascii).saturating_sub(1).max(copied);
+        let normal = each_chunk(&text[start..end], |chunk, out| out.extend(chunk.nfc().map(|(c, _)| c)));
+        if normal != text[start..end] {
+            out.extend_from_slice(&text[copied..start]);
+            out.extend_from_slice(&normal);
+            copied = end;
+        }
+        at = end;
+    }
+    if copied == 0 {
+        return None;
+    }
+    out.extend_from_slice(&text[copied..]);
+    Some(out)
+}
+
 /// Applies `change` to each stretch of valid UTF-8.
 fn each_chunk(text: &[u8], change: impl Fn(&str, &mut String)) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
@@ -149,4 +185,28 @@ fn each_chunk(text: &[u8], change: impl Fn(&str, &mut String)) -> Vec<u8> {
         out.extend_from_slice(chunk.invalid());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PARTS: [&str; 16] = [
+        "e", " ", "\u{301}", "\u{323}", "é", "\u{2000}", "日", "\u{1100}", "\u{1161}", "\u{11A8}", "ガ",
+        "カ", "\u{3099}", "\u{212B}", "=", "\u{338}",
+    ];
+
+    proptest! {
+        #[test]
+        fn nfc_by_stretches(parts in prop::collection::vec(prop_oneof![
+            8 => prop::sample::select(&PARTS[..]).prop_map(|part| part.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 1..4),
+            1 => prop::sample::select(&PARTS[..]).prop_map(|part| part.repeat(80).into_bytes()),
+        ], 0..40)) {
+            let text = parts.concat();
+            let expected = each_chunk(&text, |chunk, out| out.extend(chunk.nfc().map(|(c, _)| c)));
+            prop_assert_eq!(nfc(&text).unwrap_or_else(|| text.clone()), expected);
+        }
+    }
 }

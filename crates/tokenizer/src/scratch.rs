@@ -4,15 +4,21 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::cache::Cache;
+use crate::cache_long::LongCache;
+use crate::matches::Block;
 use crate::merges::Merge;
 
 /// Buffers of one encoding thread, kept from call to call.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pub(crate) symbols: Vec<u32>,
-    pub(crate) pairs: Vec<Merge>,
     pub(crate) long: Long,
+    /// Between calls; taken by [`Bpe::encode_matches`](crate::bpe::Bpe::encode_matches).
+    pub(crate) block: Option<Box<Block>>,
     pub(crate) cache: Cache,
+    pub(crate) cache_long: LongCache,
+    /// The ids of a pre-token that is encoded piece by piece.
+    pub(crate) pieces: Vec<u32>,
 }
 
 impl Scratch {

@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chalot_simd::Isa;
+
 use crate::added::{Finder, Fragment};
 use crate::bpe::{Bpe, BpeOptions, Count, Sink};
 use crate::merges::Merges;
 use crate::normalize::Normalize;
-use crate::pretokenize::PreTokenize;
+use crate::pretokenize::{PreTokenize, Scanner};
 use crate::scratch::Scratch;
+use crate::seams::Seams;
 use crate::spec::{Roles, Spec};
 use crate::vocab::{Kind, Vocab};
 use crate::{StreamDecoder, TokenizerError};
@@ -29,6 +32,8 @@ pub enum Specials {
 pub struct Tokenizer {
     inner: Arc<Inner>,
     roles: Arc<Roles>,
+    /// What the scanners may use.
+    isa: Isa,
 }
 
 #[derive(Debug)]
@@ -83,14 +88,24 @@ impl Tokenizer {
             scores: parts.scores,
             idle: Mutex::default(),
         };
-        Ok(Tokenizer { inner: Arc::new(inner), roles: Arc::new(parts.roles) })
+        Ok(Tokenizer { inner: Arc::new(inner), roles: Arc::new(parts.roles), isa: Isa::best() })
     }
 
     /// The same tokenizer with other roles; the ends of generation are found anew and added to those given.
     pub(crate) fn with_roles(&self, file: &str, mut roles: Roles) -> Result<Tokenizer, TokenizerError> {
         check_roles(file, &self.inner.bpe.vocab, &roles)?;
         roles.find_ends(&self.inner.spec.added);
-        Ok(Tokenizer { inner: Arc::clone(&self.inner), roles: Arc::new(roles) })
+        Ok(Tokenizer { inner: Arc::clone(&self.inner), roles: Arc::new(roles), isa: self.isa })
+    }
+
+    /// The same tokenizer, computing with the instructions of `isa` instead of the best of this CPU; the ids are the same.
+    pub fn with_isa(&self, isa: Isa) -> Tokenizer {
+        Tokenizer { isa, ..self.clone() }
+    }
+
+    /// The scanner of the pre-tokens, if that is all there is to cutting text.
+    pub(crate) fn scanner(&self) -> Option<Scanner> {
+        self.inner.pre_tokenize.scanner()
     }
 
     pub(crate) fn roles(&self) -> &Roles {
@@ -112,6 +127,11 @@ impl Tokenizer {
     /// One past the highest id. Ids may have gaps, and a model may have more rows than this.
     pub fn vocab_size(&self) -> usize {
         self.inner.bpe.vocab.len()
+    }
+
+    /// Bytes of the entries and merges, with the tables that find them. The buffers of threads that encode come on top.
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.bpe.vocab.memory_bytes() + self.inner.bpe.merges.memory_bytes()
     }
 
     /// The token that begins a text.
@@ -191,11 +211,22 @@ impl Tokenizer {
         ids
     }
 
+    /// [`encode`](Self::encode), the ids appended to `ids`: many texts need one allocation.
+    pub fn encode_into(&self, text: impl AsRef<[u8]>, specials: Specials, ids: &mut Vec<u32>) {
+        self.run(text.as_ref(), specials, ids);
+    }
+
     /// How many ids `text` has: `encode(text, specials).len()` without making them.
     pub fn count(&self, text: impl AsRef<[u8]>, specials: Specials) -> usize {
         let mut count = Count::default();
         self.run(text.as_ref(), specials, &mut count);
         count.0
+    }
+
+    /// Where texts may be cut, if anywhere.
+    pub(crate) fn seams(&self, specials: Specials) -> Option<Seams<'_>> {
+        let Inner { pre_tokenize, normalize, exact, normalized, .. } = &*self.inner;
+        Seams::new(pre_tokenize, normalize, exact, normalized, specials)
     }
 
     fn run(&self, text: &[u8], specials: Specials, sink: &mut impl Sink) {
@@ -208,7 +239,9 @@ impl Tokenizer {
                 inner.normalized.cut(&text, first, specials, &mut |fragment| match fragment {
                     Fragment::Token(id) => sink.push(id),
                     Fragment::Text { text, first } => match inner.pre_tokenize.scanner() {
-                        Some(scanner) => inner.bpe.encode_matches(scanner, text, &mut scratch, sink),
+                        Some(scanner) => {
+                            inner.bpe.encode_matches(self.isa, scanner, text, &mut scratch, sink)
+                        }
                         None => inner.pre_tokenize.run(text, first, &mut |piece| {
                             inner.bpe.encode(piece, 0, piece.len(), &mut scratch, sink);
                         }),

@@ -123,6 +123,14 @@ impl Vocab {
         self.kinds.len()
     }
 
+    /// Bytes of the entries and of what finds them.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let arena = |arena: &Arena| arena.bytes.capacity() + arena.spans.capacity() * size_of::<(u32, u32)>();
+        let kinds = self.kinds.capacity() * size_of::<Kind>();
+        let index = self.index.slots.capacity() * size_of::<u32>();
+        arena(&self.keys) + arena(&self.outputs) + kinds + index
+    }
+
     pub(crate) fn writing(&self) -> Writing {
         self.writing
     }

@@ -52,6 +52,7 @@ impl Bpe {
             if keep == first {
                 return false;
             }
+            (keep, start) = self.alike(bytes, &left, first, (keep, start));
             right.start = start;
             right.end = (start + WINDOW).min(bytes.len());
             if bytes[left.start..left.end] == bytes[right.start..right.end] {
@@ -69,6 +70,24 @@ impl Bpe {
         out.extend_from_slice(&left.tokens[first..]);
         scratch.symbols = out;
         true
+    }
+
+    /// Where the next window has the bytes of this one, if that is not far: a boundary at or before the given one (a token's
+    /// index and its place), later than `first`. In text that repeats itself windows then need no merging.
+    fn alike(&self, bytes: &[u8], left: &Window, first: usize, end: (usize, usize)) -> (usize, usize) {
+        let like = &bytes[left.start..left.end];
+        let (mut keep, mut start) = end;
+        for _ in 0..OVERLAP / 4 {
+            if bytes[start..].starts_with(like) {
+                return (keep, start);
+            }
+            if keep <= first + 1 {
+                break;
+            }
+            keep -= 1;
+            start -= self.length(left.tokens[keep]);
+        }
+        end
     }
 
     /// The first token that both windows have at the same place: its index in each. The right window begins at the token

@@ -2,7 +2,9 @@
 
 mod support;
 
-use chalot_tokenizer::{Specials, Tokenizer};
+use std::path::Path;
+
+use chalot_tokenizer::{Pattern, Specials, Tokenizer};
 use support::{crc32, crc32_of_ids, test_data};
 
 /// The records of the mixed text.
@@ -46,6 +48,11 @@ fn check(name: &str) {
         return;
     };
     let tokenizer = Tokenizer::from_json(name, &std::fs::read(json).unwrap()).unwrap();
+    compare(name, &tokenizer, &text, &ids, |ids| tokenizer.decode_lossy(ids).into_bytes());
+}
+
+/// Encodes the records at `text` and compares with what the reference made of them.
+fn compare(name: &str, tokenizer: &Tokenizer, text: &Path, ids: &Path, decode: impl Fn(&[u32]) -> Vec<u8>) {
     let (text, ids) = (std::fs::read(text).unwrap(), std::fs::read(ids).unwrap());
     let (records, expected) = (records(&text), expectations(&ids));
     assert_eq!(records.len(), expected.len(), "{name}: the ids belong to another text: fetch again");
@@ -61,7 +68,7 @@ fn check(name: &str) {
                 true => crc32_of_ids(&tokenizer.encode(record, Specials::AsText)),
                 false => parsed,
             },
-            decoded: crc32(tokenizer.decode_lossy(&ids).into_bytes()),
+            decoded: crc32(decode(&ids)),
         };
         if found != *expected {
             let shown: String = record.chars().take(200).collect();
@@ -75,6 +82,41 @@ fn check(name: &str) {
         records.len(),
         wrong[..wrong.len().min(10)].join("\n")
     );
+    println!("{name}: {} records, {} bytes: equal", records.len(), text.len() - 4 * records.len());
+}
+
+/// 100 MB of mixed text and ten million random strings: `tools/testdata/exactness.sh` makes what is expected and runs this.
+#[test]
+#[ignore = "an hour of other programs' work comes first"]
+fn at_length() {
+    for name in ["gpt2", "llama3", "gpt35turbo", "gpt4o", "qwen3"] {
+        let json = test_data(&format!("tokenizers/{name}.json")).unwrap();
+        let tokenizer = Tokenizer::from_json(name, &std::fs::read(json).unwrap()).unwrap();
+        for (records, kind) in [("text".to_owned(), "text"), (format!("{name}.random"), "random")] {
+            let (text, ids) =
+                (format!("exactness/{records}.records"), format!("exactness/{name}.{kind}.ids"));
+            let (text, ids) = (test_data(&text).unwrap(), test_data(&ids).unwrap());
+            compare(&format!("{name} {kind}"), &tokenizer, &text, &ids, |ids| {
+                tokenizer.decode_lossy(ids).into_bytes()
+            });
+        }
+    }
+    for (name, ranks, pattern) in [
+        ("gpt2", "r50k_base", Pattern::Gpt2),
+        ("gpt35turbo", "cl100k_base", Pattern::Cl100k),
+        ("gpt4o", "o200k_base", Pattern::O200k),
+    ] {
+        let file = std::fs::read(test_data(&format!("exactness/{ranks}.tiktoken")).unwrap()).unwrap();
+        let tokenizer = Tokenizer::from_tiktoken(ranks, &file, Some(pattern), &[]).unwrap();
+        for (records, kind) in [("text".to_owned(), "text"), (format!("{name}.random"), "random")] {
+            let (text, ids) =
+                (format!("exactness/{records}.records"), format!("exactness/{ranks}.{kind}.ids"));
+            let (text, ids) = (test_data(&text).unwrap(), test_data(&ids).unwrap());
+            compare(&format!("tiktoken {ranks} {kind}"), &tokenizer, &text, &ids, |ids| {
+                tokenizer.decode(ids)
+            });
+        }
+    }
 }
 
 #[test]

@@ -1,22 +1,23 @@
 //! `bench`: how fast this machine is, as a share of what it could be.
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use chalot_model::synthetic::SHAPES;
 use chalot_tensor::{Format, Packing, ScaleBy};
-use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 
-use super::{KvChoice, values};
+use super::{KvChoice, tokenizer::Vocab, values};
 
 /// Measure this machine, and the engine as a share of it
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Models are random weights of a known shape, so nothing is downloaded. What the machine could do is\n\
-    measured in the same run, in turn with the work and on the same threads.\n\n\
+    Models are random weights of a known shape, so nothing is downloaded, or your own file (--model). What\n\
+    the machine could do is measured in the same run, in turn with the work and on the same threads.\n\n\
     Examples:\n  \
     chalot bench decode                        one token after the other, BitNet 2B\n  \
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
     chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program\n  \
-    chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth")]
+    chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth\n  \
+    chalot bench tokenizer                     text to ids, megabytes a second")]
 pub struct Bench {
     #[command(subcommand)]
     pub what: What,
@@ -29,6 +30,7 @@ pub enum What {
     Prefill(Prefill),
     Kernels(Kernels),
     Attention(Attention),
+    Tokenizer(TokenizerBench),
 }
 
 /// Which model.
@@ -37,8 +39,8 @@ pub struct Of {
     /// The model's shape
     #[arg(long, value_name = "SHAPE", default_value = "bitnet-2b", value_parser = PossibleValuesParser::new(SHAPES))]
     pub shape: String,
-    /// The layers' weights: trit2, trit5, int8 (rows), int4 (groups of 32), f16, or a full name as int8/32
-    #[arg(long, value_name = "PACKING", default_value = "trit2")]
+    /// The layers' weights: tuned (as 'chalot tune' found, else trit2), trit2, trit5, int8 (rows), int4 (groups of 32), f16, or a full name as int8/32
+    #[arg(long, value_name = "PACKING", default_value = TUNED)]
     pub packing: Weights,
     /// The embedding's and head's weights
     #[arg(long, value_name = "PACKING", default_value = "int8")]
@@ -46,6 +48,14 @@ pub struct Of {
     /// Only this many of the shape's layers: a quicker run, said in the result
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub layers: Option<usize>,
+    /// A model instead of a shape, with its own weights: .gguf file, Hugging Face folder or llama2.c .bin
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::AnyPath,
+        conflicts_with_all = ["shape", "packing", "head", "layers"]
+    )]
+    pub model: Option<PathBuf>,
     /// Keys and values of past tokens [default: as for a model of this shape]
     #[arg(long, value_name = "TYPE")]
     pub kv: Option<KvChoice>,
@@ -60,6 +70,7 @@ pub struct Of {
     Examples:\n  \
     chalot bench decode\n  \
     chalot bench decode --packing trit5 --threads 1\n  \
+    chalot bench decode --model model.gguf\n  \
     chalot bench decode --shape llama-8b --packing int4 --layers 8 --json")]
 pub struct Decode {
     #[command(flatten)]
@@ -83,6 +94,7 @@ pub struct Decode {
     Examples:\n  \
     chalot bench prefill\n  \
     chalot bench prefill --tokens 128 --layers 6\n  \
+    chalot bench prefill --model model.gguf\n  \
     chalot bench prefill --shape smollm2-135m --packing int8 --json")]
 pub struct Prefill {
     #[command(flatten)]
@@ -168,6 +180,32 @@ pub struct Attention {
     pub json: bool,
 }
 
+/// Encode a text, beside the plainest encoder of the same vocabulary
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    The first time nothing is in the cache; then the text is encoded again and again. The yardstick is an\n\
+    encoder without a cache that searches all pairs of neighbours for the one to merge next.\n\n\
+    Examples:\n  \
+    chalot bench tokenizer                                          a made-up text\n  \
+    chalot bench tokenizer --vocab tokenizer.json --text book.txt --threads 1\n  \
+    chalot bench tokenizer --vocab model.gguf --json")]
+pub struct TokenizerBench {
+    #[command(flatten)]
+    pub vocab: Vocab,
+    /// The text [default: made up of the vocabulary's words]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text: Option<PathBuf>,
+    /// Times to encode it after the first
+    #[arg(long, value_name = "N", default_value = "9", value_parser = values::count)]
+    pub rounds: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Not a packing but whichever the machine was tuned to.
+const TUNED: &str = "tuned";
+
 /// A weight format, as typed: a packing's short name, or all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights {
@@ -177,17 +215,26 @@ pub struct Weights {
     pub format: Format,
 }
 
+impl Weights {
+    /// Puts the packing that this machine was tuned to where it was asked for.
+    pub fn resolve(&mut self, packing: Packing) {
+        if self.name == TUNED {
+            *self = Self { name: packing.to_string(), format: packing.scaled(ScaleBy::Tensor) };
+        }
+    }
+}
+
 impl FromStr for Weights {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
         let format = match name {
-            "trit2" => Packing::Trit2.scaled(ScaleBy::Tensor),
+            "trit2" | TUNED => Packing::Trit2.scaled(ScaleBy::Tensor),
             "trit5" => Packing::Trit5.scaled(ScaleBy::Tensor),
             "int8" => Format::Int8(ScaleBy::Row),
             "int4" => Format::Int4 { mins: false },
             _ => name.parse().map_err(|_| {
-                "known are trit2, trit5, int8, int4, f16, bf16 and f32, and with other scales \
+                "known are tuned, trit2, trit5, int8, int4, f16, bf16 and f32, and with other scales \
                  trit2/row, trit2/64 (128, 256; trit5 too), int8/32, int4m/32"
                     .to_owned()
             })?,
@@ -199,6 +246,15 @@ impl FromStr for Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tuned_is_what_the_machine_was_tuned_to() {
+        for (name, resolved) in [("tuned", "trit5"), ("trit2", "trit2"), ("int8", "int8")] {
+            let mut weights: Weights = name.parse().unwrap();
+            weights.resolve(Packing::Trit5);
+            assert_eq!(weights, resolved.parse().unwrap());
+        }
+    }
 
     #[test]
     fn short_names_and_full_ones() {
@@ -213,6 +269,6 @@ mod tests {
             let weights: Weights = name.parse().unwrap();
             assert_eq!((weights.name.as_str(), weights.format.to_string().as_str()), (name, full));
         }
-        assert!("int3".parse::<Weights>().unwrap_err().contains("trit2, trit5, int8, int4"));
+        assert!("int3".parse::<Weights>().unwrap_err().contains("tuned, trit2, trit5, int8, int4"));
     }
 }

@@ -28,7 +28,8 @@ pub struct Inspect {
 #[derive(Args, Debug)]
 #[command(after_help = "\
     The native file is a .gguf whose tensors lie in the order in which the kernels read them, with the\n\
-    tokenizer and the chat template inside. Without --to, weights keep their kind.\n\n\
+    tokenizer and the chat template inside. Without --to, weights keep their kind; ternary ones of\n\
+    other programs' files are packed as 'chalot tune' found best here (trit2 without it).\n\n\
     Examples:\n  \
     chalot convert bitnet-folder/ bitnet.gguf --to trit2\n  \
     chalot convert model-f16.gguf model-int8.gguf --to int8\n  \

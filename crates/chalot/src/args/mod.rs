@@ -5,6 +5,7 @@ pub mod bench;
 mod files;
 mod generation;
 mod tokenizer;
+mod tune;
 mod values;
 
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use chalot_simd::IsaKind;
 pub use bench::Bench;
 pub use files::{Convert, Inspect, Perplexity, Target};
 pub use generation::{Chat, Holding, KvChoice, Memory, Run, Sampling, WeightsChoice};
-pub use tokenizer::{Text, Tokenizer, TokenizerAction, Vocab};
+pub use tokenizer::{Encode, FileKind, Reading, Text, Tokenizer, TokenizerAction, Train, Vocab};
+pub use tune::Tune;
 
 /// Runs ternary language models on ordinary CPUs.
 #[derive(Parser, Debug)]
@@ -66,7 +68,7 @@ pub fn command() -> clap::Command {
 #[derive(Args, Debug, Default, Clone)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Threads to compute with [default: one for each core]
+    /// Threads to compute with [default: as tuned, or one for each core]
     #[arg(long, short = 't', global = true, value_name = "N", value_parser = values::threads)]
     pub threads: Option<usize>,
     /// Instruction set of the kernels; changes the speed, never the result [default: the best here]
@@ -90,6 +92,7 @@ pub enum Command {
     Perplexity(Perplexity),
     Tokenizer(Tokenizer),
     Bench(Bench),
+    Tune(Tune),
     Doctor(Doctor),
     Completions(Completions),
     Man(Man),

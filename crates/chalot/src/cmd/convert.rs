@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use chalot::{
     Error,
     formats::gguf::Value,
-    model::{ConvertOptions, ConvertTo, Source, convert as convert_model},
+    model::{ConvertOptions, ConvertTo, Source, SourceKind, convert as convert_model},
     read_tokenizer, template_source, tokenizer_of, vocab_to_metadata,
 };
 
@@ -30,6 +30,8 @@ pub fn convert(args: Convert, settings: &Settings) -> anyhow::Result<()> {
             Target::Int8 => ConvertTo::Int8,
             Target::Int4 => ConvertTo::Int4,
         }),
+        // A native file keeps its own; another program's takes the one that is fastest here.
+        packing: Some(settings.tuning.values.packing).filter(|_| source.kind() != SourceKind::Native),
         name: args.name.as_deref(),
         progress: None,
     };

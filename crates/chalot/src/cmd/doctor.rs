@@ -12,6 +12,7 @@ use super::{bytes, print_json};
 use crate::{
     args::Doctor,
     settings::{Settings, default_threads, physical_cores},
+    tuning::{self, Origin, Tuning, Values},
 };
 
 /// What `--json` prints; the text says the same.
@@ -32,6 +33,38 @@ struct Report {
     memory: Option<Memory>,
     page_bytes: usize,
     cache_folder: Option<PathBuf>,
+    tuning: InForce,
+}
+
+/// The tuning that applies, and why.
+#[derive(Serialize)]
+struct InForce {
+    file: Option<PathBuf>,
+    /// "tuned", "defaults" or "ignored" (a file that does not apply: defaults again).
+    state: &'static str,
+    ignored_because: Option<String>,
+    #[serde(flatten)]
+    values: Values,
+}
+
+impl InForce {
+    fn of(tuning: &Tuning) -> Self {
+        let (state, ignored_because) = match &tuning.origin {
+            Origin::Defaults => ("defaults", None),
+            Origin::File => ("tuned", None),
+            Origin::Ignored(why) => ("ignored", Some(why.clone())),
+        };
+        Self { file: tuning::file(), state, ignored_because, values: tuning.values }
+    }
+
+    fn line(&self) -> String {
+        let why = match (&self.ignored_because, &self.file) {
+            (Some(why), _) => why.clone(),
+            (None, Some(file)) if self.state == "tuned" => file.display().to_string(),
+            _ => "defaults; 'chalot tune' measures this machine".into(),
+        };
+        format!("{} ({why})", self.values)
+    }
 }
 
 /// What this process may use: in a container less than the machine has.
@@ -77,7 +110,8 @@ impl Kernels {
             IsaKind::Avx2 => ("vpmaddubsw, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::AvxVnni => ("vpdpbusd, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::Avx512 => ("vpdpbusd, 512 bits", "AVX-512, 512 bits"),
-            // NEON has no kernels of its own yet.
+            IsaKind::Neon => ("smull and sadalp, 128 bits", "NEON, 128 bits"),
+            IsaKind::NeonDot => ("sdot, 128 bits", "NEON, 128 bits"),
             _ => ("portable code", "portable code"),
         };
         Self { integer_products, float_operations }
@@ -107,6 +141,7 @@ impl Report {
             memory: Memory::of_this_process(),
             page_bytes: page_size::get(),
             cache_folder: cache_folder(),
+            tuning: InForce::of(&settings.tuning),
         }
     }
 
@@ -116,7 +151,11 @@ impl Report {
             writeln!(out, "{} {value}", settings.console.bold(&format!("{name:<18}")))
         };
         let plain = if self.isa == Isa::best().name() { "the best here" } else { "as asked" };
-        let threads = if self.threads == default_threads() { "one for each core" } else { "as asked" };
+        let threads = match self.threads {
+            threads if threads == default_threads() => "one for each core",
+            threads if threads == self.tuning.values.threads => "as tuned",
+            _ => "as asked",
+        };
         line("chalot", self.version.to_owned())?;
         line("system", format!("{}, {}", self.os, self.arch))?;
         line("CPU", self.cpu.clone().unwrap_or_else(|| "does not tell its name".into()))?;
@@ -135,6 +174,7 @@ impl Report {
         line("page", bytes(self.page_bytes as u64))?;
         let folder = self.cache_folder.as_ref().map_or("none".into(), |folder| folder.display().to_string());
         line("cache folder", folder)?;
+        line("tuning", self.tuning.line())?;
         Ok(())
     }
 }

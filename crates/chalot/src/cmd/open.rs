@@ -33,6 +33,8 @@ pub fn open(
         },
         tokenizer: holding.tokenizer.as_deref(),
         kv_budget: kv_budget.or_else(default_budget),
+        packing: Some(settings.tuning.values.packing),
+        engine: settings.tuning.values.engine_options(),
         progress: Some(&progress),
     };
     let exec = settings.exec();

@@ -2,7 +2,7 @@
 use std::io::{self, Write};
 
 use chalot::{
-    model::{Engine, EngineOptions, Perplexity, PerplexityOptions, perplexity as score},
+    model::{Engine, Perplexity, PerplexityOptions, perplexity as score},
     tokenizer::Specials,
 };
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub fn perplexity(args: args::Perplexity, settings: &Settings) -> anyhow::Result
         (false, _) => None,
     };
 
-    let mut engine = Engine::new(model.model.clone(), model.exec().clone(), EngineOptions::default())?;
+    let mut engine = Engine::new(model.model.clone(), model.exec().clone(), model.engine_options())?;
     let bar = settings.console.bar("scoring", Unit::Tokens);
     let options = PerplexityOptions {
         context: Some(args.ctx),

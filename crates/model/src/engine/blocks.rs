@@ -1,10 +1,11 @@
 //! The two blocks of a decoder layer. Each reads the hidden states and adds its output to them.
+use chalot_tensor::Activations;
 use chalot_tensor::attention::{AttentionParams, attention};
-use chalot_tensor::elementwise::{add_assign, add_bias, gated};
+use chalot_tensor::elementwise::add_assign;
 use chalot_tensor::exec::{Exec, ShapeError};
-use chalot_tensor::norm::{rms_norm, rms_norm_in_place};
+use chalot_tensor::linear::{Projection, project, project_add, project_gated};
+use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
-use chalot_tensor::{Activations, matmul};
 
 use super::experts;
 use super::scratch::{AttentionBuffers, FfnBuffers, Scratch, room};
@@ -23,18 +24,9 @@ pub(super) struct Pass<'a> {
     pub m: usize,
 }
 
-/// `y = x · Wᵀ + b`.
-pub(super) fn linear(
-    exec: &Exec,
-    linear: &Linear,
-    x: &mut Activations,
-    y: &mut [f32],
-) -> Result<(), ShapeError> {
-    matmul(exec, &linear.weight, x, y)?;
-    match &linear.bias {
-        Some(bias) => add_bias(exec, y, bias),
-        None => Ok(()),
-    }
+/// `y = x · Wᵀ + b`, to be computed.
+pub(super) fn to<'a>(linear: &'a Linear, y: &'a mut [f32]) -> Projection<'a> {
+    Projection { w: &linear.weight, bias: linear.bias.as_deref(), y }
 }
 
 /// `hidden += post_norm(o(sub_norm(attention(norm(hidden)))))`; writes the tokens' keys and values.
@@ -48,8 +40,8 @@ pub(super) fn attention_block(
 ) -> Result<(), ShapeError> {
     let Pass { exec, config, first_position, m, .. } = *pass;
     let Scratch { normed, out, attention: buffers, .. } = scratch;
-    rms_norm(exec, hidden, &weights.norm, config.norm_eps, normed.set(m, config.hidden_size))?;
-    project(pass, index, weights, normed, buffers)?;
+    rms_norm_for(exec, hidden, &weights.norm, config.norm_eps, normed, &weights.q.weight)?;
+    query_key_value(pass, index, weights, normed, buffers)?;
 
     let AttentionBuffers { q, k, v, spare, attended, tiles } = buffers;
     let (q_len, kv_len) = (m * config.q_width(), m * config.kv_width());
@@ -68,17 +60,16 @@ pub(super) fn attention_block(
         Some(sub_norm) => {
             let rows = room(spare, q_len);
             attend(rows)?;
-            rms_norm(exec, rows, sub_norm, config.norm_eps, attended.set(m, config.q_width()))?;
+            rms_norm_for(exec, rows, sub_norm, config.norm_eps, attended, &weights.o.weight)?;
         }
         None => attend(attended.set(m, config.q_width()))?,
     }
-    let out = room(out, m * config.hidden_size);
-    linear(exec, &weights.o, attended, out)?;
-    add_to_hidden(pass, weights.post_norm.as_deref(), out, normed, hidden)
+    let output = to(&weights.o, room(out, m * config.hidden_size));
+    add_to_hidden(pass, weights.post_norm.as_deref(), attended, output, hidden)
 }
 
 /// Queries, keys and values of the pass's tokens, normalised and rotated.
-fn project(
+fn query_key_value(
     pass: &Pass<'_>,
     index: usize,
     weights: &Attention,
@@ -88,9 +79,8 @@ fn project(
     let Pass { exec, config, ropes, first_position, m } = *pass;
     let AttentionBuffers { q, k, v, .. } = buffers;
     let (q_len, kv_len) = (m * config.q_width(), m * config.kv_width());
-    linear(exec, &weights.q, normed, room(q, q_len))?;
-    linear(exec, &weights.k, normed, room(k, kv_len))?;
-    linear(exec, &weights.v, normed, room(v, kv_len))?;
+    let to_q = to(&weights.q, room(q, q_len));
+    project(exec, normed, [to_q, to(&weights.k, room(k, kv_len)), to(&weights.v, room(v, kv_len))])?;
 
     let rotation = config.layers[index].rope;
     let (table, style) = (&ropes[rotation], config.rope[rotation].style);
@@ -116,13 +106,25 @@ pub(super) fn ffn_block(
 ) -> Result<(), ShapeError> {
     let Pass { exec, config, m, .. } = *pass;
     let Scratch { normed, out, ffn: buffers, routing, .. } = scratch;
-    rms_norm(exec, hidden, &layer.ffn_norm, config.norm_eps, normed.set(m, config.hidden_size))?;
-    let out = room(out, m * config.hidden_size);
+    let (eps, post_norm) = (config.norm_eps, layer.ffn_post_norm.as_deref());
     match &layer.ffn {
-        Ffn::Dense(ffn) => gated_ffn(pass, ffn, m, normed, buffers, out)?,
-        Ffn::Experts(mixture) => experts::mixture(pass, mixture, normed, routing, buffers, out)?,
+        Ffn::Dense(ffn) => {
+            rms_norm_for(exec, hidden, &layer.ffn_norm, eps, normed, &ffn.gate.weight)?;
+            let FfnBuffers { gate, up, spare, inner, .. } = buffers;
+            gate_and_up(pass, ffn, m, normed, (gate, up, spare), inner)?;
+            let output = to(&ffn.down, room(out, m * config.hidden_size));
+            add_to_hidden(pass, post_norm, inner, output, hidden)
+        }
+        Ffn::Experts(mixture) => {
+            rms_norm(exec, hidden, &layer.ffn_norm, eps, normed.set(m, config.hidden_size))?;
+            let out = room(out, m * config.hidden_size);
+            experts::mixture(pass, mixture, normed, routing, buffers, out)?;
+            if let Some(weight) = post_norm {
+                rms_norm_in_place(exec, out, weight, eps)?;
+            }
+            add_assign(exec, hidden, out)
+        }
     }
-    add_to_hidden(pass, layer.ffn_post_norm.as_deref(), out, normed, hidden)
 }
 
 /// `out = down(sub_norm(act(gate(x)) * up(x)))` for `m` rows of `x`.
@@ -134,37 +136,45 @@ pub(super) fn gated_ffn(
     buffers: &mut FfnBuffers,
     out: &mut [f32],
 ) -> Result<(), ShapeError> {
-    let Pass { exec, config, .. } = *pass;
     let FfnBuffers { gate, up, spare, inner, .. } = buffers;
+    gate_and_up(pass, ffn, m, x, (gate, up, spare), inner)?;
+    project(pass.exec, inner, [to(&ffn.down, out)])
+}
+
+/// `inner = sub_norm(act(gate(x)) * up(x))` for `m` rows of `x`; the three buffers are overwritten.
+fn gate_and_up(
+    pass: &Pass<'_>,
+    ffn: &GatedFfn,
+    m: usize,
+    x: &mut Activations,
+    (gate, up, spare): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>),
+    inner: &mut Activations,
+) -> Result<(), ShapeError> {
+    let Pass { exec, config, .. } = *pass;
     let width = ffn.gate.weight.rows();
-    let (gate, up) = (room(gate, m * width), room(up, m * width));
-    linear(exec, &ffn.gate, x, gate)?;
-    linear(exec, &ffn.up, x, up)?;
+    let factors = (to(&ffn.gate, room(gate, m * width)), to(&ffn.up, room(up, m * width)));
     match &ffn.sub_norm {
         Some(sub_norm) => {
             let rows = room(spare, m * width);
-            gated(exec, config.activation, gate, up, rows)?;
-            rms_norm(exec, rows, sub_norm, config.norm_eps, inner.set(m, width))?;
+            project_gated(exec, config.activation, x, factors, rows)?;
+            rms_norm_for(exec, rows, sub_norm, config.norm_eps, inner, &ffn.down.weight)
         }
-        None => gated(exec, config.activation, gate, up, inner.set(m, width))?,
+        None => project_gated(exec, config.activation, x, factors, inner.set(m, width)),
     }
-    linear(exec, &ffn.down, inner, out)
 }
 
-/// `hidden += post_norm(out)`. `spare` is overwritten.
+/// `hidden += post_norm(output)`, `output` being a projection of `x`.
 fn add_to_hidden(
     pass: &Pass<'_>,
     post_norm: Option<&[f32]>,
-    out: &[f32],
-    spare: &mut Activations,
+    x: &mut Activations,
+    output: Projection<'_>,
     hidden: &mut [f32],
 ) -> Result<(), ShapeError> {
-    let Pass { exec, config, m, .. } = *pass;
-    match post_norm {
-        Some(weight) => {
-            rms_norm(exec, out, weight, config.norm_eps, spare.set(m, config.hidden_size))?;
-            add_assign(exec, hidden, spare.as_f32())
-        }
-        None => add_assign(exec, hidden, out),
-    }
+    let Pass { exec, config, .. } = *pass;
+    let Some(weight) = post_norm else { return project_add(exec, x, output, hidden) };
+    let Projection { w, bias, y } = output;
+    project(exec, x, [Projection { w, bias, y: &mut *y }])?;
+    rms_norm_in_place(exec, y, weight, config.norm_eps)?;
+    add_assign(exec, hidden, y)
 }

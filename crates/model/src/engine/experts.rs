@@ -11,9 +11,10 @@
 use chalot_tensor::Activations;
 use chalot_tensor::elementwise::add_assign;
 use chalot_tensor::exec::ShapeError;
+use chalot_tensor::linear::project;
 use chalot_tensor::softmax::softmax_rows;
 
-use super::blocks::{Pass, gated_ffn, linear};
+use super::blocks::{Pass, gated_ffn, to};
 use super::scratch::{FfnBuffers, room};
 use crate::config::ExpertsConfig;
 use crate::weights::Experts;
@@ -81,7 +82,7 @@ impl Routing {
         let Routing { logits, probabilities, chosen, visits, .. } = self;
         let logits = room(logits, pass.m * count);
         let probabilities = room(probabilities, pass.m * count);
-        linear(pass.exec, &experts.router, x, logits)?;
+        project(pass.exec, x, [to(&experts.router, logits)])?;
         probabilities.copy_from_slice(logits);
         softmax_rows(pass.exec, probabilities, count)?;
         if let Some(bias) = &experts.selection_bias {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use chalot_tensor::elementwise::{scale_assign, soft_cap};
 use chalot_tensor::exec::Exec;
 use chalot_tensor::matmul;
-use chalot_tensor::norm::rms_norm;
+use chalot_tensor::norm::rms_norm_for;
 use chalot_tensor::rope::RopeTable;
 
 pub use error::EngineError;
@@ -88,6 +88,11 @@ impl Engine {
     /// Where and how it computes.
     pub fn exec(&self) -> &Exec {
         &self.exec
+    }
+
+    /// How it works.
+    pub fn options(&self) -> EngineOptions {
+        self.options
     }
 
     /// Appends `tokens` and returns the logits `[vocab]` of what follows the last one.
@@ -194,6 +199,7 @@ impl Engine {
         }
         seq.kv.reserve(layers.clone(), first_position..first_position + m)?;
         let pass = Pass { exec, config, ropes, first_position, m };
+        let _awake = exec.pool.stay_awake();
         for index in layers {
             let layer = &model.layers[index];
             attention_block(&pass, index, &layer.attention, &mut seq.kv, scratch, hidden)?;
@@ -218,7 +224,7 @@ impl Engine {
         let config = &model.config;
         let rows = hidden.len() / config.hidden_size;
         let logits = room(logits, rows * config.vocab_size);
-        rms_norm(exec, hidden, &model.final_norm, config.norm_eps, normed.set(rows, config.hidden_size))?;
+        rms_norm_for(exec, hidden, &model.final_norm, config.norm_eps, normed, model.head())?;
         matmul(exec, model.head(), normed, logits)?;
         if let Some(cap) = config.final_soft_cap {
             soft_cap(exec, logits, cap);

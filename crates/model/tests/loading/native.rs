@@ -122,13 +122,17 @@ fn converting_is_loading_and_writing() {
     for name in ["bitnet", "olmoe", "gemma3", "qwen2"] {
         for (to, weights, packing) in [
             (ConvertTo::Keep, WeightsAs::Auto, None),
+            (ConvertTo::Keep, WeightsAs::Auto, Some(Packing::Trit5)),
             (ConvertTo::Trit2, WeightsAs::Ternary, Some(Packing::Trit2)),
             (ConvertTo::Trit5, WeightsAs::Ternary, Some(Packing::Trit5)),
             (ConvertTo::Int8, WeightsAs::Int8, None),
             (ConvertTo::Int4, WeightsAs::Int4, None),
         ] {
             let source = Source::open(&golden(name)).unwrap();
-            let options = ConvertOptions { to, ..ConvertOptions::default() };
+            // It concerns what is kept only: the others say it themselves.
+            let asked = packing.filter(|_| to == ConvertTo::Keep).or(Some(Packing::Trit2));
+            let asked = asked.filter(|_| packing.is_some());
+            let options = ConvertOptions { to, packing: asked, ..ConvertOptions::default() };
             convert(&source, &exec, &options, &[], &converted).unwrap();
             let model = source.load(&exec, &LoadOptions { weights, packing, progress: None }).unwrap();
             write_native(&model, &[], &written).unwrap();

@@ -6,7 +6,7 @@ mod tests;
 
 use std::ops::Range;
 
-use chalot_simd::AlignedVec;
+use chalot_simd::{AlignedVec, Isa};
 
 use crate::{
     exec::Exec,
@@ -78,6 +78,39 @@ impl Activations {
         &mut self.x
     }
 
+    /// As [`Activations::set`], written by `rows(first token, rows of some tokens)`; and the form that the weights `w` meet
+    /// (which have `k` columns) is made of these rows while they are in the cache. On all threads when there is enough
+    /// to do.
+    ///
+    /// # Panics
+    /// As [`Activations::set`].
+    pub(crate) fn fill(
+        &mut self,
+        exec: &Exec,
+        (m, k): (usize, usize),
+        w: &Matrix,
+        rows: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        self.set(m, k);
+        let fill = |x: &mut [f32], out: Option<QuantizedOut<'_>>| {
+            let x = SharedOut::new(x);
+            for_tiles(exec, m, k, &|tokens| {
+                // SAFETY: token tiles are disjoint, and each is made by one task.
+                let x = unsafe { x.part(tokens.start * k, tokens.len() * k) };
+                rows(tokens.start, x);
+                if let Some(out) = &out {
+                    // SAFETY: as above.
+                    unsafe { out.tile(exec.isa, &tokens, x) };
+                }
+            });
+        };
+        if w.format().scale_by().is_none() {
+            return fill(&mut self.x, None);
+        }
+        let segments = Segments::of(w);
+        self.renew(segments, |this, form| fill(&mut this.x, Some(form.begin(segments, m))));
+    }
+
     /// The floats, `[m][k]`.
     pub fn as_f32(&self) -> &[f32] {
         &self.x
@@ -93,52 +126,62 @@ impl Activations {
         self.k
     }
 
-    /// The floats by token tiles: the floats of the tile at token `t` start at `t * k`.
-    pub(crate) fn tiled(&mut self, exec: &Exec) -> &[f32] {
-        if self.m <= 1 {
-            return &self.x;
+    /// Makes the form that the weights `w` meet, which have `k` columns, unless it is there.
+    pub(crate) fn make_for(&mut self, exec: &Exec, w: &Matrix) {
+        if w.format().scale_by().is_none() {
+            self.make_tiled(exec);
+        } else if self.form(w).is_none() {
+            let segments = Segments::of(w);
+            self.renew(segments, |this, form| form.make(exec, segments, &this.x, this.m));
         }
-        if !self.tiled_is_fresh {
-            self.tiled.resize_dirty(self.x.len());
-            let out = SharedOut::new(&mut self.tiled);
-            let (x, k) = (&self.x, self.k);
-            for_tiles(exec, self.m, k, &|tokens| {
-                // SAFETY: token tiles are disjoint, and each is made by one task.
-                let out = unsafe { out.part(tokens.start * k, tokens.len() * k) };
-                for (t, row) in x[tokens.start * k..tokens.end * k].chunks_exact(k).enumerate() {
-                    for (column, &x) in out.chunks_exact_mut(tokens.len()).zip(row) {
-                        column[t] = x;
-                    }
-                }
-            });
-            self.tiled_is_fresh = true;
-        }
-        &self.tiled
     }
 
-    /// The integer form for the weights `w`, which are of an integer format and have `k` columns.
-    pub(crate) fn quantized(&mut self, exec: &Exec, w: &Matrix) -> &Quantized {
-        let shape = Segments::of(w);
-        let form = |form: &Quantized| form.is_fresh && form.segments == shape;
-        let index = match self.quantized.iter().position(form) {
-            Some(index) => index,
-            None => {
-                // Reuse the memory of a form that is out of date, best of one of the same shape.
-                let stale = |form: &Quantized| !form.is_fresh;
-                let index = self
-                    .quantized
-                    .iter()
-                    .position(|form| stale(form) && form.segments == shape)
-                    .or_else(|| self.quantized.iter().position(stale))
-                    .unwrap_or_else(|| {
-                        self.quantized.push(Quantized::default());
-                        self.quantized.len() - 1
-                    });
-                self.quantized[index].make(exec, shape, &self.x, self.m);
-                index
+    /// The floats by token tiles: the floats of the tile at token `t` start at `t * k`.
+    pub(crate) fn tiled(&self) -> &[f32] {
+        debug_assert!(self.m <= 1 || self.tiled_is_fresh, "see make_for");
+        if self.m <= 1 { &self.x } else { &self.tiled }
+    }
+
+    /// The integer form for the weights `w`.
+    pub(crate) fn quantized(&self, w: &Matrix) -> &Quantized {
+        self.form(w).unwrap_or_else(|| unreachable!("see make_for"))
+    }
+
+    fn form(&self, w: &Matrix) -> Option<&Quantized> {
+        let segments = Segments::of(w);
+        self.quantized.iter().find(|form| form.is_fresh && form.segments == segments)
+    }
+
+    /// Makes one form anew, in the memory of one that is out of date, best of one of the same shape.
+    fn renew(&mut self, segments: Segments, make: impl FnOnce(&mut Self, &mut Quantized)) {
+        let stale = |form: &Quantized| !form.is_fresh;
+        let of_shape = self.quantized.iter().position(|form| stale(form) && form.segments == segments);
+        let index = of_shape.or_else(|| self.quantized.iter().position(stale)).unwrap_or_else(|| {
+            self.quantized.push(Quantized::default());
+            self.quantized.len() - 1
+        });
+        let mut form = std::mem::take(&mut self.quantized[index]);
+        make(self, &mut form);
+        self.quantized[index] = form;
+    }
+
+    fn make_tiled(&mut self, exec: &Exec) {
+        if self.m <= 1 || self.tiled_is_fresh {
+            return;
+        }
+        self.tiled.resize_dirty(self.x.len());
+        let out = SharedOut::new(&mut self.tiled);
+        let (x, k) = (&self.x, self.k);
+        for_tiles(exec, self.m, k, &|tokens| {
+            // SAFETY: token tiles are disjoint, and each is made by one task.
+            let out = unsafe { out.part(tokens.start * k, tokens.len() * k) };
+            for (t, row) in x[tokens.start * k..tokens.end * k].chunks_exact(k).enumerate() {
+                for (column, &x) in out.chunks_exact_mut(tokens.len()).zip(row) {
+                    column[t] = x;
+                }
             }
-        };
-        &self.quantized[index]
+        });
+        self.tiled_is_fresh = true;
     }
 }
 
@@ -225,33 +268,60 @@ impl Quantized {
         }
     }
 
-    fn make(&mut self, exec: &Exec, segments: Segments, x: &[f32], m: usize) {
+    /// Room for `m` tokens, to be written tile by tile.
+    fn begin(&mut self, segments: Segments, m: usize) -> QuantizedOut<'_> {
         let count = segments.count();
-        let token_quads = count * segments.quads;
         self.segments = segments;
         self.is_fresh = true;
-        self.quads.resize_dirty(m * token_quads * size_of::<Quad>());
+        self.quads.resize_dirty(m * count * segments.quads * size_of::<Quad>());
         self.factors.resize(m * count, 0.0);
         self.sums.resize(m * count, 0);
-        let quads = SharedOut::new(bytemuck::cast_slice_mut::<i8, Quad>(&mut self.quads));
-        let factors = SharedOut::new(&mut self.factors);
-        let sums = SharedOut::new(&mut self.sums);
+        QuantizedOut {
+            segments,
+            quads: SharedOut::new(bytemuck::cast_slice_mut::<i8, Quad>(&mut self.quads)),
+            factors: SharedOut::new(&mut self.factors),
+            sums: SharedOut::new(&mut self.sums),
+        }
+    }
+
+    fn make(&mut self, exec: &Exec, segments: Segments, x: &[f32], m: usize) {
+        let out = self.begin(segments, m);
         for_tiles(exec, m, segments.k, &|tokens| {
             let x = &x[tokens.start * segments.k..tokens.end * segments.k];
-            let (start, len) = (tokens.start, tokens.len());
             // SAFETY: token tiles are disjoint, and each is made by one task.
-            let out = unsafe {
-                QuantizedTileMut {
-                    quads: quads.part(start * token_quads, len * token_quads),
-                    factors: factors.part(start * count, len * count),
-                    sums: sums.part(start * count, len * count),
-                }
-            };
-            match Vectors::of(exec.isa) {
-                Some(vectors) => vectors.run(kernel::QuantizeTile { segments, tokens: len, x, out }),
-                None => reference::quantize_tile(segments, x, out),
-            }
+            unsafe { out.tile(exec.isa, &tokens, x) };
         });
+    }
+}
+
+/// A [`Quantized`] whose tiles are being made, each by one task.
+struct QuantizedOut<'a> {
+    segments: Segments,
+    quads: SharedOut<'a, Quad>,
+    factors: SharedOut<'a, f32>,
+    sums: SharedOut<'a, i32>,
+}
+
+impl QuantizedOut<'_> {
+    /// Quantizes the rows `x` of a token tile.
+    ///
+    /// # Safety
+    /// No other call for the same tile may be under way.
+    unsafe fn tile(&self, isa: Isa, tokens: &Range<usize>, x: &[f32]) {
+        let (segments, count) = (self.segments, self.segments.count());
+        let (start, len) = (tokens.start, tokens.len());
+        // SAFETY: token tiles are disjoint, and this one is the caller's.
+        let out = unsafe {
+            QuantizedTileMut {
+                quads: self.quads.part(start * count * segments.quads, len * count * segments.quads),
+                factors: self.factors.part(start * count, len * count),
+                sums: self.sums.part(start * count, len * count),
+            }
+        };
+        match Vectors::of(isa) {
+            Some(vectors) => vectors.run(kernel::QuantizeTile { segments, tokens: len, x, out }),
+            None => reference::quantize_tile(segments, x, out),
+        }
     }
 }
 

@@ -125,7 +125,7 @@ impl Job<'_, '_> {
                     } else {
                         l.call(WidenCodes { from: now.keys, to: &mut wide.key_codes });
                         l.call(WidenCodes { from: now.values, to: &mut wide.value_codes });
-                        let now = Head { keys: &wide.key_codes[..], values: &wide.value_codes[..] };
+                        let now = Head { keys: &wide.key_codes, values: &wide.value_codes };
                         l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
                     }
                 }

@@ -10,6 +10,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+use chalot_simd::Isa;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -87,6 +88,16 @@ pub fn gated(
         dispatch(exec.isa, kernel::Gated { act, gate, up, y });
     });
     Ok(())
+}
+
+/// [`add_assign`] on the calling thread, of pieces of one length.
+pub(crate) fn add_rows(isa: Isa, x: &mut [f32], y: &[f32]) {
+    dispatch(isa, kernel::Add { x, y });
+}
+
+/// [`gated`] on the calling thread, of pieces of one length.
+pub(crate) fn gated_rows(isa: Isa, act: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    dispatch(isa, kernel::Gated { act, gate, up, y });
 }
 
 /// Checks that `found` elements are whole rows of `cols`, at least one column wide.

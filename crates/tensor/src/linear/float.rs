@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
-    Aligned,
+    Aligned, PANEL_TOKEN_TILES,
     lanes::{Kernel, ProductLanes},
     prefetch_distance, store_tiles,
     weights::Float,
@@ -17,8 +17,6 @@ use crate::{
 
 /// Columns of a panel (with four tiles of rows, 20 KiB).
 const COLS: usize = 80;
-/// Token tiles that a panel is used for before it is made anew.
-pub(super) const PANEL_TOKEN_TILES: usize = 16;
 
 /// One product of a float matrix.
 #[derive(Copy, Clone)]

@@ -1,11 +1,26 @@
 use bytes::Bytes;
 use chalot_simd::Isa;
 
-use super::*;
+use std::marker::PhantomData;
+
+use half::f16;
+
+use super::{
+    float::FloatProduct,
+    integer::Integer,
+    weights::{F32Scales, Trit2},
+    *,
+};
 use crate::{
-    matrix::{MatrixSpec, Packing},
+    activations::token_tiles,
+    elementwise::{self, Activation},
+    matrix::{Format, MatrixSpec, Packing, ScaleBy},
+    norm::{rms_norm, rms_norm_for},
     testing::{Random, bits, formats, random_matrix},
 };
+
+/// Most tokens that go the direct way by default.
+const DIRECT_TOKENS: usize = 12;
 
 /// The product of `w` with `m` tokens.
 fn product(exec: &Exec, w: &Matrix, x: &[f32]) -> Vec<f32> {
@@ -232,6 +247,42 @@ fn activations_are_kept_and_renewed() {
     }
 }
 
+/// How work is cut decides no bit, whatever is asked for.
+#[test]
+fn any_tiling_gives_the_same_bits() {
+    let mut random = Random(11);
+    for format in formats() {
+        let w = random_matrix(&mut random, format, 150, 330);
+        let x = random.floats(130 * 330);
+        for m in [1, 11, 12, 13, 17, 24, 25, 64, 65, 130] {
+            let x = &x[..m * 330];
+            let expected = reference(&w, x);
+            for (direct_tokens, panel_token_tiles, task_bytes) in
+                [(12, 16, 1024), (16, 1, 2048), (24, 3, 12 << 10), (0, 0, 0), (1 << 20, 1 << 20, 1 << 30)]
+            {
+                let tiling = Tiling::new(direct_tokens, panel_token_tiles, task_bytes);
+                for exec in executors() {
+                    assert_equal(&exec.with_tiling(tiling), &w, x, &expected);
+                }
+            }
+        }
+    }
+}
+
+/// Else the test above would compare a thing with itself.
+#[test]
+fn tilings_cut_as_they_say() {
+    let w = random_matrix(&mut Random(12), Format::Trit2(ScaleBy::Tensor), 1024, 512);
+    let split = |m, tiling| product::Split::of(&Exec::new(Isa::scalar(), 2).with_tiling(tiling), &w, m);
+    let default = Tiling::default();
+    assert_eq!(split(1, default).count(), 5); // 128 KiB
+    assert_eq!(split(1, Tiling::new(12, 16, 64 << 10)).count(), 2);
+    assert_eq!(split(16, default).piece(0).token_tiles, Some(0..3));
+    assert_eq!(split(16, Tiling::new(16, 16, 24 << 10)).piece(0).token_tiles, None);
+    assert_eq!(split(96, default).piece(0).token_tiles, Some(0..16));
+    assert_eq!(split(96, Tiling::new(12, 4, 24 << 10)).piece(0).token_tiles, Some(0..4));
+}
+
 /// A task must not touch rows of another's, which may have been written already.
 #[test]
 fn tasks_write_their_own_rows_only() {
@@ -256,16 +307,16 @@ fn tasks_write_their_own_rows_only() {
                 let mut y = vec![f32::NAN; m * rows];
                 let out = SharedOut::new(&mut y);
                 let token_tiles = 0..token_tiles(m).len();
+                input.make_for(&exec, &w);
                 if float {
-                    let x = input.tiled(&exec);
+                    let x = input.tiled();
                     let product = FloatProduct::<f16> { w: &w, x, m, y: out, float: PhantomData };
                     match m <= DIRECT_TOKENS {
                         true => vectors.run(float::DirectTask { product, tiles: tiles.clone() }),
                         false => vectors.run(float::PanelTask { product, tiles: tiles.clone(), token_tiles }),
                     }
                 } else {
-                    let (scales, x, code) =
-                        (F32Scales::of(&w), input.quantized(&exec, &w), PhantomData::<Trit2>);
+                    let (scales, x, code) = (F32Scales::of(&w), input.quantized(&w), PhantomData::<Trit2>);
                     let product = Integer { w: &w, scales, zero: 1, x, m, y: out };
                     let tiles = tiles.clone();
                     match m <= DIRECT_TOKENS {
@@ -324,4 +375,102 @@ fn repacked_weights_give_the_same_bits() {
             assert_eq!(bits(&product(&exec, &two, &x)), bits(&product(&exec, &five, &x)));
         }
     }
+}
+
+fn to<'a>(w: &'a Matrix, bias: Option<&'a [f32]>, y: &'a mut [f32]) -> Projection<'a> {
+    Projection { w, bias, y }
+}
+
+/// Each fused form gives the bits of its parts.
+#[test]
+fn fused_products_equal_their_parts() {
+    let mut random = Random(10);
+    let cols = 130;
+    // Formats that ask for different forms of the input, side by side.
+    let formats = ["trit2/tensor", "int4m/32", "f16", "trit5/64", "int8/row"].map(|f| f.parse().unwrap());
+    for (round, m) in [1, 2, 7, 13, 40, 110].into_iter().enumerate() {
+        let format = |i: usize| formats[(round + i) % formats.len()];
+        let x = random.floats(m * cols);
+        let [a, b, c] =
+            [(90, 0), (90, 1), (35, 2)].map(|(rows, i)| random_matrix(&mut random, format(i), rows, cols));
+        let bias = random.floats(90);
+        let plain = |w: &Matrix, bias: Option<&[f32]>| {
+            let mut y = reference(w, &x);
+            if let Some(bias) = bias {
+                y.chunks_exact_mut(bias.len())
+                    .for_each(|y| y.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+            }
+            y
+        };
+        let (ya, yb, yc) = (plain(&a, Some(&bias)), plain(&b, None), plain(&c, None));
+        let sum = random.floats(m * 90);
+        let added: Vec<f32> = sum.iter().zip(&ya).map(|(s, y)| s + y).collect();
+        for exec in Isa::available().into_iter().flat_map(|isa| [Exec::new(isa, 1), Exec::new(isa, 3)]) {
+            let mut input = Activations::new();
+            input.set(m, cols).copy_from_slice(&x);
+            let [mut pa, mut pb, mut pc] = [90, 90, 35].map(|rows| vec![f32::NAN; m * rows]);
+            let projections =
+                [to(&a, Some(&bias[..]), &mut pa), to(&b, None, &mut pb), to(&c, None, &mut pc)];
+            project(&exec, &mut input, projections).unwrap();
+            for (found, expected) in [(&pa, &ya), (&pb, &yb), (&pc, &yc)] {
+                assert!(bits(found) == bits(expected), "project, {m} tokens, {exec:?}");
+            }
+
+            let mut gated = vec![f32::NAN; m * 90];
+            let mut expected = gated.clone();
+            elementwise::gated(&exec, Activation::Silu, &ya, &yb, &mut expected).unwrap();
+            let factors = (to(&a, Some(&bias[..]), &mut pa), to(&b, None, &mut pb));
+            project_gated(&exec, Activation::Silu, &mut input, factors, &mut gated).unwrap();
+            assert!(bits(&gated) == bits(&expected), "project_gated, {m} tokens, {exec:?}");
+
+            let mut total = sum.clone();
+            project_add(&exec, &mut input, to(&a, Some(&bias[..]), &mut pa), &mut total).unwrap();
+            assert!(bits(&total) == bits(&added), "project_add, {m} tokens, {exec:?}");
+        }
+    }
+}
+
+/// The norm that makes the 8-bit form in the same pass gives the bits of the two operations.
+#[test]
+fn norms_for_products_equal_their_parts() {
+    let mut random = Random(11);
+    for format in formats() {
+        for m in [1, 5, 33, 300] {
+            let cols = 200;
+            let w = random_matrix(&mut random, format, 20, cols);
+            let (x, weight) = (random.floats(m * cols), random.floats(cols));
+            for exec in Isa::available().into_iter().map(|isa| Exec::new(isa, 2)) {
+                let (mut fused, mut parts) = (Activations::new(), Activations::new());
+                // Of another shape first, so that memory is dirty.
+                rms_norm_for(&exec, &x[..cols], &weight, 1e-6, &mut fused, &w).unwrap();
+                rms_norm_for(&exec, &x, &weight, 1e-6, &mut fused, &w).unwrap();
+                rms_norm(&exec, &x, &weight, 1e-6, parts.set(m, cols)).unwrap();
+                assert_eq!(bits(fused.as_f32()), bits(parts.as_f32()));
+                let [mut y, mut expected] = [(); 2].map(|()| vec![f32::NAN; m * 20]);
+                matmul(&exec, &w, &mut fused, &mut y).unwrap();
+                matmul(&exec, &w, &mut parts, &mut expected).unwrap();
+                assert_eq!(bits(&y), bits(&expected), "{format}, {m} tokens, {exec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fused_products_of_wrong_shapes_are_errors() {
+    let exec = Exec::new(Isa::best(), 1);
+    let matrix = |rows| Matrix::from_f32(&exec, Format::F32, rows, 4, &vec![0.0; rows * 4]).unwrap();
+    let (three, two) = (matrix(3), matrix(2));
+    let mut x = Activations::new();
+    x.set(2, 4).fill(0.0);
+    let (mut a, mut b, mut y) = ([0.0; 6], [0.0; 4], [0.0; 6]);
+    let bias = [0.0; 2];
+    let error = project(&exec, &mut x, [Projection { w: &three, bias: Some(&bias), y: &mut a }]).unwrap_err();
+    assert_eq!((error.what, error.expected, error.found), ("bias", 3, 2));
+    let factors =
+        (Projection { w: &three, bias: None, y: &mut a }, Projection { w: &two, bias: None, y: &mut b });
+    let error = project_gated(&exec, Activation::Relu2, &mut x, factors, &mut y).unwrap_err();
+    assert_eq!(error.what, "up: rows");
+    let projection = Projection { w: &three, bias: None, y: &mut a };
+    let error = project_add(&exec, &mut x, projection, &mut y[..5]).unwrap_err();
+    assert_eq!(error.what, "sum");
 }

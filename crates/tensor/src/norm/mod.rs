@@ -11,9 +11,11 @@ pub(crate) mod reference;
 mod tests;
 
 use crate::{
+    activations::Activations,
     elementwise::{check_rows, over_rows},
     exec::{Exec, ShapeError},
     math::lanes::dispatch,
+    matrix::Matrix,
 };
 
 /// RMS norm (Zhang and Sennrich 2019) of every row: `y[m][n] = (x[m][n] · inv) · weight[n]` with
@@ -27,6 +29,28 @@ pub fn rms_norm(exec: &Exec, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32])
     ShapeError::check("rms_norm", "y", x.len(), y.len())?;
     over_rows(exec, y, n, &|at, y| {
         dispatch(exec.isa, kernel::RmsNorm { x: &x[at..][..y.len()], weight, eps, y });
+    });
+    Ok(())
+}
+
+/// RMS norm of every row, as [`rms_norm`], into the input `y[m][n]` of products; the form of it that the weights `w` meet
+/// is made in the same pass.
+///
+/// # Errors
+/// If `x` is not whole rows of `weight.len()`, or `w` has another number of columns.
+pub fn rms_norm_for(
+    exec: &Exec,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    y: &mut Activations,
+    w: &Matrix,
+) -> Result<(), ShapeError> {
+    let n = weight.len();
+    check_rows("rms_norm_for", "x", x.len(), n)?;
+    ShapeError::check("rms_norm_for", "w: columns", n, w.cols())?;
+    y.fill(exec, (x.len() / n, n), w, &|token, y| {
+        dispatch(exec.isa, kernel::RmsNorm { x: &x[token * n..][..y.len()], weight, eps, y });
     });
     Ok(())
 }

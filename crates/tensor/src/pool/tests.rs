@@ -170,3 +170,27 @@ fn the_number_of_threads_is_bounded() {
     assert_eq!(Pool::new(1).threads(), 1);
     assert!(Pool::new(64).threads() <= 64);
 }
+
+#[test]
+fn workers_park_when_nobody_keeps_them_awake() {
+    let pool = Pool::new(2);
+    let parked = || pool.shared.parked[0].0.load(Ordering::Relaxed);
+    for _ in 0..3 {
+        let awake = pool.stay_awake();
+        check(&pool, 10);
+        thread::sleep(Duration::from_millis(1));
+        check(&pool, 10);
+        drop(awake);
+        // However slow the machine, a worker without work parks in the end.
+        while !parked() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    // Nor does a guard that is never dropped keep a core hot.
+    std::mem::forget(pool.stay_awake());
+    check(&pool, 10);
+    while !parked() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    check(&pool, 10);
+}

@@ -1,11 +1,13 @@
 //! Cuts text into pre-tokens: carries out a [`PreTokenizer`].
 
 mod ascii;
+mod blocks;
 mod known;
 pub(crate) mod pre;
 mod regex;
 mod scan;
 
+pub(crate) use blocks::REACH;
 pub use known::Pattern;
 pub(crate) use known::guess_tiktoken;
 pub(crate) use regex::Regex;

@@ -1,5 +1,7 @@
 //! The scanners against the regular expressions that they stand for.
 
+use chalot_simd::Isa;
+use chalot_simd::bytes::{self, ByteKernel, ByteLanes};
 use proptest::prelude::*;
 
 use super::*;
@@ -97,7 +99,29 @@ fn text() -> impl Strategy<Value = String> {
         8 => prop::sample::select(&FRAGMENTS[..]).prop_map(String::from),
         1 => any::<char>().prop_map(String::from),
     ];
-    prop::collection::vec(fragment, 0..30).prop_map(|fragments| fragments.concat())
+    prop::collection::vec(fragment, 0..60).prop_map(|fragments| fragments.concat())
+}
+
+/// By 64 bytes at a time where that says something.
+struct Blocks<'a>(Scanner, &'a [u8]);
+
+impl ByteKernel for Blocks<'_> {
+    type Output = Vec<String>;
+    #[inline(always)]
+    fn run<L: ByteLanes>(self, lanes: L) -> Vec<String> {
+        let Blocks(scanner, text) = self;
+        let (mut at, mut pieces) = (0, Vec::new());
+        while at < text.len() {
+            let found = if text.len() - at >= REACH { scanner.boundaries(lanes, text, at) } else { 0 };
+            let ends = (0..64).filter(|bit| found >> bit & 1 == 1).map(|bit| at + bit).collect::<Vec<_>>();
+            let ends = if found == 0 { vec![scanner.end_of_match(text, at)] } else { ends };
+            for end in ends {
+                pieces.push(String::from_utf8_lossy(&text[at..end]).into_owned());
+                at = end;
+            }
+        }
+        pieces
+    }
 }
 
 fn pieces(scanner: Scanner, text: &[u8]) -> Vec<String> {
@@ -120,7 +144,11 @@ proptest! {
                 let regex = compiled.entry(spelling).or_insert_with(|| Regex::new("test", "pattern", spelling).unwrap());
                 regex.split(text.as_bytes(), &mut |piece, _| expected.push(String::from_utf8_lossy(piece).into_owned()));
             });
-            prop_assert_eq!(pieces(*scanner, text.as_bytes()), expected, "{:?} {}", scanner, spelling);
+            prop_assert_eq!(pieces(*scanner, text.as_bytes()), expected.clone(), "{:?} {}", scanner, spelling);
+            for isa in Isa::available() {
+                let found = bytes::dispatch(isa, Blocks(*scanner, text.as_bytes()));
+                prop_assert_eq!(found, expected.clone(), "{} {:?} {}", isa, scanner, spelling);
+            }
         }
     }
 

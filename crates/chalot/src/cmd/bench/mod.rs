@@ -8,6 +8,7 @@ mod decode;
 mod kernels;
 mod prefill;
 mod subject;
+mod tokenizer;
 mod yardsticks;
 
 use crate::{
@@ -17,16 +18,27 @@ use crate::{
 
 /// Measures what was asked for.
 pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
+    let packing = settings.tuning.values.packing;
     match args.what {
-        What::Decode(args) => decode::decode(&args, settings),
-        What::Prefill(args) => prefill::prefill(&args, settings),
-        What::Kernels(args) => kernels::kernels(&args, settings),
+        What::Decode(mut args) => {
+            args.of.packing.resolve(packing);
+            decode::decode(&args, settings)
+        }
+        What::Prefill(mut args) => {
+            args.of.packing.resolve(packing);
+            prefill::prefill(&args, settings)
+        }
+        What::Kernels(mut args) => {
+            args.packing.iter_mut().for_each(|weights| weights.resolve(packing));
+            kernels::kernels(&args, settings)
+        }
         What::Attention(args) => attention::attention(&args, settings),
+        What::Tokenizer(args) => tokenizer::tokenizer(&args, settings),
     }
 }
 
 /// The middle one; the lower of the two in the middle. NaN when there are none.
-fn median(mut samples: Vec<f64>) -> f64 {
+pub fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }

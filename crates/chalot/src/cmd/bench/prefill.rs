@@ -5,7 +5,6 @@ use std::{
     time::Instant,
 };
 
-use chalot::model::EngineOptions;
 use serde::Serialize;
 
 use super::{
@@ -32,7 +31,7 @@ struct Report {
 }
 
 pub fn prefill(args: &Prefill, settings: &Settings) -> anyhow::Result<()> {
-    let mut options = EngineOptions::default();
+    let mut options = settings.tuning.values.engine_options();
     options.chunk = args.chunk.unwrap_or(options.chunk);
     let mut subject = Subject::new(&args.of, (args.depth, args.tokens), options, settings)?;
     let (layers, head) = subject.products();

@@ -1,14 +1,14 @@
 //! The model that is measured.
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use chalot::model::{
-    Engine, EngineOptions, Ffn, Model, Sequence, SequenceOptions,
+    Engine, EngineOptions, Ffn, GatedFfn, LoadOptions, Model, Sequence, SequenceOptions, Source,
     synthetic::{SHAPES, shape, synthetic},
 };
-use chalot::tensor::Exec;
+use chalot::tensor::{Exec, Matrix};
 use serde::Serialize;
 
-use crate::{args::bench::Of, failure::Usage, settings::Settings};
+use crate::{args::bench::Of, console::Unit, failure::Usage, settings::Settings};
 
 const SEED: u64 = 1;
 /// A typing mistake rather than a wish.
@@ -17,6 +17,9 @@ const MOST_TOKENS: usize = 1 << 17;
 /// What the result says about the model.
 #[derive(Serialize)]
 pub struct Described {
+    /// The file, as typed; null for random weights.
+    pub model: Option<String>,
+    /// The shape's name; of a file the name inside, or the file's own.
     pub shape: String,
     pub packing: String,
     pub head: String,
@@ -31,7 +34,7 @@ pub struct Described {
     pub kv: &'static str,
 }
 
-/// A synthetic model, its engine, and a sequence that holds `depth` tokens.
+/// A model, its engine, and a sequence that holds `depth` tokens.
 pub struct Subject {
     pub described: Described,
     pub model: Arc<Model>,
@@ -42,47 +45,62 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Makes the model and computes the first `depth` tokens.
+    /// Makes or opens the model and computes the first `depth` tokens.
     pub fn new(
         of: &Of,
         (depth, new): (usize, usize),
         options: EngineOptions,
         settings: &Settings,
     ) -> anyhow::Result<Self> {
-        let mut config = shape(&of.shape)
-            .ok_or_else(|| Usage(format!("--shape {}: known are {}", of.shape, SHAPES.join(", "))))?;
-        let asked = depth.saturating_add(new);
-        if asked > MOST_TOKENS {
-            let asked = format!("--depth {depth} and {new} more tokens");
-            return Err(Usage(format!("{asked}: more than the {MOST_TOKENS} that are measured here")).into());
-        }
-        // Random weights know nothing of lengths.
-        config.context_length = config.context_length.max(asked);
-        let shape_layers = config.num_layers();
-        let layers = of.layers.unwrap_or(shape_layers);
-        if layers > shape_layers {
-            return Err(
-                Usage(format!("--layers {layers}: {} has {shape_layers}; ask for fewer", of.shape)).into()
-            );
-        }
-        config.layers.truncate(layers);
-        let tokens = (0..depth.max(new) as u64)
-            .map(|i| (i.wrapping_mul(2_654_435_761) % config.vocab_size as u64) as u32)
-            .collect();
-        settings.console.note(&format!("making random weights of {}", of.shape));
-        let model = Arc::new(synthetic(config, of.packing.format, of.head.format, SEED)?);
         let exec = settings.exec();
-        let described = Described {
+        let tokens = depth.saturating_add(new);
+        let fits = |most: usize, what: &str| {
+            let asked = format!("--depth {depth} and {new} more tokens");
+            if tokens > most {
+                Err(Usage(format!("{asked}: more than the {most} that {what}")))
+            } else {
+                Ok(())
+            }
+        };
+        let mut described = Described {
+            model: None,
             shape: of.shape.clone(),
             packing: of.packing.name.clone(),
             head: of.head.name.clone(),
             threads: exec.pool.threads(),
             isa: exec.isa.name(),
-            layers,
-            shape_layers,
+            layers: 0,
+            shape_layers: 0,
             depth,
             kv: "",
         };
+        let model = if let Some(path) = &of.model {
+            let source = Source::open(path)?;
+            fits(source.config()?.context_length, &format!("{} was made for", path.display()))?;
+            let model = load(&source, &exec, settings)?;
+            described.of_file(path, &model);
+            model
+        } else {
+            let mut config = shape(&of.shape)
+                .ok_or_else(|| Usage(format!("--shape {}: known are {}", of.shape, SHAPES.join(", "))))?;
+            fits(MOST_TOKENS, "are measured here")?;
+            // Random weights know nothing of lengths.
+            config.context_length = config.context_length.max(tokens);
+            described.shape_layers = config.num_layers();
+            described.layers = of.layers.unwrap_or(described.shape_layers);
+            if described.layers > described.shape_layers {
+                let Described { layers, shape_layers, .. } = described;
+                let refused = format!("--layers {layers}: {} has {shape_layers}; ask for fewer", of.shape);
+                return Err(Usage(refused).into());
+            }
+            config.layers.truncate(described.layers);
+            settings.console.note(&format!("making random weights of {}", of.shape));
+            synthetic(config, of.packing.format, of.head.format, SEED)?
+        };
+        let vocab = model.config.vocab_size as u64;
+        let tokens =
+            (0..depth.max(new) as u64).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32).collect();
+        let model = Arc::new(model);
         let engine = Engine::new(model.clone(), exec, options)?;
         let sequence = Sequence::new(&model, SequenceOptions { context: None, kv: of.kv.map(Into::into) })?;
         let mut subject = Self { described, model, engine, sequence, tokens };
@@ -106,24 +124,51 @@ impl Subject {
 
     /// Multiply-adds of a token with the layers' matrices, and with the head.
     pub fn products(&self) -> (u64, u64) {
-        let layers = self.model.layers.iter().flat_map(|layer| {
-            let attention = &layer.attention;
-            let ffn = match &layer.ffn {
-                Ffn::Dense(ffn) => Some([&ffn.gate, &ffn.up, &ffn.down]),
-                // No shape has experts.
-                Ffn::Experts(_) => None,
-            };
-            [&attention.q, &attention.k, &attention.v, &attention.o]
-                .into_iter()
-                .chain(ffn.into_iter().flatten())
-        });
-        let size = |rows: usize, cols: usize| rows as u64 * cols as u64;
-        let head = self.model.head();
-        (layers.map(|l| size(l.weight.rows(), l.weight.cols())).sum(), size(head.rows(), head.cols()))
+        let size = |matrix: &Matrix| matrix.rows() as u64 * matrix.cols() as u64;
+        (visited(&self.model).map(size).sum(), size(self.model.head()))
     }
 }
 
+/// The matrices of all layers that one token meets: of the experts some, of the routers none, as they are tiny.
+fn visited(model: &Model) -> impl Iterator<Item = &Matrix> {
+    let top_k = model.config.experts.as_ref().map_or(0, |experts| experts.top_k);
+    model.layers.iter().flat_map(move |layer| {
+        let attention = &layer.attention;
+        let ffns: Vec<&GatedFfn> = match &layer.ffn {
+            Ffn::Dense(ffn) => vec![ffn],
+            Ffn::Experts(ffn) => ffn.experts.iter().take(top_k).chain(&ffn.shared).collect(),
+        };
+        let ffns = ffns.into_iter().flat_map(|ffn| [&ffn.gate, &ffn.up, &ffn.down]);
+        [&attention.q, &attention.k, &attention.v, &attention.o].into_iter().chain(ffns).map(|l| &l.weight)
+    })
+}
+
+/// The weights of a file, each in the form closest to what is there.
+fn load(source: &Source, exec: &Exec, settings: &Settings) -> anyhow::Result<Model> {
+    let bar = settings.console.bar("loading", Unit::Bytes);
+    let progress = |done, total| bar.set(done, total, "");
+    Ok(source.load(exec, &LoadOptions { progress: Some(&progress), ..LoadOptions::default() })?)
+}
+
 impl Described {
+    /// Says what came out of a file: the formats of its layers' matrices, in the order of their first use.
+    fn of_file(&mut self, path: &Path, model: &Model) {
+        let mut formats: Vec<String> = Vec::new();
+        for matrix in visited(model) {
+            let format = matrix.format().to_string();
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
+        self.model = Some(path.display().to_string());
+        let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        self.shape = Some(&model.config.name).filter(|name| !name.is_empty()).cloned().unwrap_or_else(stem);
+        self.packing = formats.join("+");
+        self.head = model.head().format().to_string();
+        self.layers = model.layers.len();
+        self.shape_layers = self.layers;
+    }
+
     /// "bitnet-2b (4 of 30 layers), trit2, head int8, 2 threads, avx512"
     pub fn line(&self) -> String {
         let layers = if self.layers == self.shape_layers {

@@ -84,7 +84,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_
             let segments = product.w.tile_blocks(tile).chunks(product.w.segment_blocks());
             let tokens = quads.chunks(x.segment_quads).zip(factors.iter().zip(qsums));
             for (segment, (blocks, (quads, (factors, qsums)))) in segments.zip(tokens).enumerate() {
-                let mut sums = [first_sums::<P, T>(p, product.zero, qsums)];
+                let mut sums = [first_sums::<P, C::Range, T>(p, product.zero, qsums)];
                 add_blocks::<P, C, Q, D, T>(p, blocks, prefetch, quads.as_chunks().0, &mut sums[0]);
                 scale_sums(p, &product.scales, ([tile], segment), (factors, qsums), &sums, &mut acc);
             }

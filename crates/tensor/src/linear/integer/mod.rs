@@ -1,16 +1,13 @@
 //! Products of integer weights: from packed blocks for few tokens, from unpacked panels for many.
 //!
 //! Unsigned codes are multiplied as they are; `sum((code - zero) * q) = sum(code * q) - zero * sum(q)`, so each sum
-//! starts at `-zero * sum(q)`. Sums wrap, which is exact because the final ones fit 32 bits.
+//! starts at `-zero * sum(q)` (less what the instructions take from the codes themselves). Sums wrap, which is exact because the final ones fit 32 bits.
 mod direct;
 mod panel;
 
-pub(super) use self::{
-    direct::DirectTask,
-    panel::{PANEL_TOKEN_TILES, PanelTask},
-};
+pub(super) use self::{direct::DirectTask, panel::PanelTask};
 use super::{
-    lanes::ProductLanes,
+    lanes::{ProductLanes, Range},
     weights::{Scales, V},
 };
 use crate::{activations::Quantized, math::lanes::Lanes, matrix::Matrix, out::SharedOut};
@@ -27,9 +24,10 @@ pub(super) struct Integer<'a, S> {
     pub y: SharedOut<'a, f32>,
 }
 
-/// Where the sums of `T` tokens start.
+/// Where the sums of `T` tokens and codes of range `C` start.
 #[inline(always)]
-fn first_sums<P: ProductLanes, const T: usize>(p: P, zero: i32, qsums: &[i32; T]) -> [P::Sums; T] {
+fn first_sums<P: ProductLanes, C: Range, const T: usize>(p: P, zero: i32, qsums: &[i32; T]) -> [P::Sums; T] {
+    let zero = zero - p.offset::<C>();
     let mut sums = [p.splat(0); T];
     for t in 0..T {
         sums[t] = p.splat(zero.wrapping_neg().wrapping_mul(qsums[t]));

@@ -5,7 +5,7 @@ use super::{Integer, first_sums, scale_sums};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
-        Aligned,
+        Aligned, PANEL_TOKEN_TILES,
         lanes::{self, Kernel, ProductLanes, Quad},
         store_tiles,
         weights::{Code, Scales},
@@ -17,8 +17,6 @@ use crate::{
 /// Quads of columns in a panel: with four tiles of rows 20 KiB, which leaves room in a first-level cache. A multiple
 /// of the quads of every coding's block.
 const QUADS: usize = 80;
-/// Token tiles that a panel is used for before it is unpacked anew.
-pub(in crate::linear) const PANEL_TOKEN_TILES: usize = 16;
 
 /// A quad of columns of R tiles of rows.
 type PanelQuad<const R: usize> = [[u8; BLOCK]; R];
@@ -178,7 +176,7 @@ impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Whol
         let tiles = self.0.tile_numbers();
         let Tile { product, piece, panel, x, carry, .. } = self.0;
         let (factors, qsums) = (&x.factors.as_chunks::<T>().0[0], &x.sums.as_chunks::<T>().0[0]);
-        let mut sums = [first_sums::<P, T>(p, product.zero, qsums); R];
+        let mut sums = [first_sums::<P, C, T>(p, product.zero, qsums); R];
         if !piece.is_first {
             for r in 0..R {
                 for t in 0..T {
@@ -230,7 +228,7 @@ impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Grou
             let segment = piece.segment + i;
             let panel = &panel[i * piece.quads..][..piece.quads];
             let quads = &quads[segment * x.segment_quads..][..piece.quads];
-            let mut sums = [first_sums::<P, T>(p, product.zero, qsums); R];
+            let mut sums = [first_sums::<P, C, T>(p, product.zero, qsums); R];
             add_panel::<P, C, R, T>(p, panel, quads, &mut sums);
             scale_sums(p, &product.scales, (tiles, segment), (factors, qsums), &sums, &mut acc);
         }

@@ -2,7 +2,8 @@
 //!
 //! One vector of weights is a *quad*: 16 rows x 4 columns of unsigned codes, 64 bytes. One multiply-add step takes
 //! it against four activations of one token, the same four for all rows, and adds each row's four products to that
-//! row's sum. That is one `vpdpbusd` on AVX-512, two on AVX-VNNI, and a few instructions on AVX2.
+//! row's sum. That is one `vpdpbusd` on AVX-512, two on AVX-VNNI, four `sdot` on NEON where it has them, and a few
+//! instructions elsewhere.
 //!
 //! As with [`Lanes`], an implementor is a token that proves its instructions exist, kernels are generic
 //! ([`Kernel::run`], `#[inline(always)]`, no closures over vectors), and `call` compiles one for the instructions.
@@ -15,6 +16,8 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 
 use chalot_simd::{Isa, IsaKind};
 use half::bf16;
@@ -88,11 +91,16 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
     /// The two quads of a block of `Int4`.
     fn unpack_int4(self, block: Self::Codes) -> [Self::Codes; 2];
 
+    /// What a step takes from each code of range `R` before it multiplies: sums are of `(code - offset) * activation`.
+    #[inline(always)]
+    fn offset<R: Range>(self) -> i32 {
+        0
+    }
     /// How many steps on codes of range `R` may be added up before [`ProductLanes::finish`].
     fn steps<R: Range>(self) -> usize;
     /// Where steps begin that go on from `sums`.
     fn begin<R: Range>(self, sums: Self::Sums) -> Self::Dots;
-    /// One step: to the sum of each row the products of its four codes with the four activations.
+    /// One step: to the sum of each row the products of its four codes (less the offset) with the four activations.
     fn dot<R: Range>(self, dots: Self::Dots, codes: Self::Codes, x: Quad) -> Self::Dots;
     /// What the steps made of `sums`, from which they began.
     fn finish<R: Range>(self, dots: Self::Dots, sums: Self::Sums) -> Self::Sums;
@@ -126,6 +134,10 @@ pub(crate) enum Vectors {
     AvxVnni(avx2::Avx2Products<true>),
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512Products),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::NeonProducts<false>),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neon::NeonProducts<true>),
 }
 
 impl Vectors {
@@ -138,6 +150,10 @@ impl Vectors {
             IsaKind::AvxVnni => avx2::Avx2Products::new(isa).map(Vectors::AvxVnni),
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512 => avx512::Avx512Products::new(isa).map(Vectors::Avx512),
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::Neon => neon::NeonProducts::new(isa).map(Vectors::Neon),
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonDot => neon::NeonProducts::new(isa).map(Vectors::NeonDot),
             _ => None,
         }
     }
@@ -151,6 +167,10 @@ impl Vectors {
             Vectors::AvxVnni(lanes) => lanes.call(kernel),
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(lanes) => lanes.call(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Vectors::Neon(lanes) => lanes.call(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Vectors::NeonDot(lanes) => lanes.call(kernel),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Sixteen `f32` lanes: the one vector type that every kernel here is written in.
 //!
 //! A kernel is a [`Kernel`]: an algorithm generic over [`Lanes`], written once. [`dispatch`] runs it with the
-//! instructions that an [`Isa`] stands for. Sixteen lanes are one register on AVX-512, two on AVX2 (four on
-//! NEON) and an array in plain Rust, so the order of operations, and with it every bit of the result, is the
+//! instructions that an [`Isa`] stands for. Sixteen lanes are one register on AVX-512, two on AVX2, four on
+//! NEON and an array in plain Rust, so the order of operations, and with it every bit of the result, is the
 //! same whatever a register holds.
 //!
 //! An implementor of [`Lanes`] is a token: to hold one proves that the CPU has its instructions, which is
@@ -17,6 +17,8 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,11 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         },
         #[cfg(target_arch = "x86_64")]
         IsaKind::Avx2 | IsaKind::AvxVnni => match avx2::Avx2::new(isa) {
+            Some(lanes) => lanes.call(kernel),
+            None => scalar::Scalar.call(kernel),
+        },
+        #[cfg(target_arch = "aarch64")]
+        IsaKind::Neon | IsaKind::NeonDot => match neon::Neon::new(isa) {
             Some(lanes) => lanes.call(kernel),
             None => scalar::Scalar.call(kernel),
         },

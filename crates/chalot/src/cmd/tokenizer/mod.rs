@@ -1,29 +1,45 @@
-//! `chalot tokenizer`: ids for a text and back, with the same ids as the engine uses.
+//! `chalot tokenizer`: a vocabulary from texts, ids for a text and back, with the same ids as the engine uses.
+mod shards;
+mod train;
+
 use std::io::{self, BufWriter, Write};
 
-use chalot::tokenizer::{Specials, Tokenizer};
+use chalot::tokenizer::{
+    Specials, Tokenizer,
+    input::{InputOptions, Kind},
+};
 
 use crate::{
-    args::{self, Text, TokenizerAction, Vocab},
+    args::{self, FileKind, Reading, Text, TokenizerAction, Vocab},
     failure::Usage,
+    settings::Settings,
     terminal_input::{read_stdin_bytes, stdin_is_fed},
 };
 
-/// Encodes, decodes or counts.
-pub fn tokenizer(args: args::Tokenizer) -> anyhow::Result<()> {
+/// Trains, encodes, decodes or counts.
+pub fn tokenizer(args: args::Tokenizer, settings: &Settings) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     match args.action {
-        TokenizerAction::Encode { text, lines } => {
-            let tokenizer = vocabulary(&text.vocab)?;
-            let specials = specials(&text);
-            let text = given(text.text)?;
-            if lines {
-                for line in text.split_inclusive(|&byte| byte == b'\n') {
-                    let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    write_ids(&mut out, &tokenizer.encode(line, specials))?;
+        TokenizerAction::Train(args) => return train::train(&args, settings),
+        TokenizerAction::Encode(args) if args.shards.is_some() => return shards::write(&args, settings),
+        TokenizerAction::Encode(args) => {
+            let tokenizer = vocabulary(&args.text.vocab)?;
+            let specials = specials(&args.text);
+            let text = given(args.text.text)?;
+            let lines: Vec<&[u8]> = match args.lines {
+                true => text
+                    .split_inclusive(|&byte| byte == b'\n')
+                    .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
+                    .collect(),
+                false => vec![&text],
+            };
+            let ids = lines.into_iter().map(|line| tokenizer.encode(line, specials));
+            match (args.json, args.lines) {
+                (false, _) => ids.into_iter().try_for_each(|ids| write_ids(&mut out, &ids))?,
+                (true, true) => writeln!(out, "{}", serde_json::to_string(&ids.collect::<Vec<_>>())?)?,
+                (true, false) => {
+                    writeln!(out, "{}", serde_json::to_string(&ids.flatten().collect::<Vec<_>>())?)?
                 }
-            } else {
-                write_ids(&mut out, &tokenizer.encode(&text, specials))?;
             }
         }
         TokenizerAction::Count { text } => {
@@ -53,6 +69,20 @@ fn vocabulary(vocab: &Vocab) -> Result<Tokenizer, chalot::Error> {
     match &vocab.vocab {
         Some(path) => chalot::read_tokenizer(path, None),
         None => chalot::builtin_tokenizer(),
+    }
+}
+
+/// How files with texts are read.
+fn input_options(reading: &Reading) -> InputOptions {
+    InputOptions {
+        kind: reading.format.map(|format| match format {
+            FileKind::Text => Kind::Plain,
+            FileKind::Jsonl => Kind::JsonLines,
+            FileKind::Parquet => Kind::Parquet,
+        }),
+        field: reading.field.clone(),
+        separator: Some(reading.separator.clone()).filter(|separator| !separator.is_empty()),
+        cut: false,
     }
 }
 

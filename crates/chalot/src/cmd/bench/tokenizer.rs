@@ -1,0 +1,142 @@
+//! `chalot bench tokenizer`: megabytes of text a second, beside the plainest encoder of the same vocabulary.
+use std::{
+    hint::black_box,
+    io::{self, Write},
+    time::Instant,
+};
+
+use anyhow::Context;
+use chalot::tokenizer::{Specials, Tokenizer};
+use serde::Serialize;
+
+use super::median;
+use crate::{args::bench::TokenizerBench, cmd::print_json, failure::Usage, settings::Settings};
+
+/// Bytes of the text that is made up where none is given.
+const MADE_UP: usize = 16 << 20;
+/// The slow encoder gets this much of the text at most.
+const LINEAR: usize = 2 << 20;
+
+/// What `--json` prints. The keys are stable.
+#[derive(Serialize)]
+struct Report {
+    vocab: String,
+    text: String,
+    bytes: usize,
+    tokens: usize,
+    threads: usize,
+    isa: &'static str,
+    /// The first time, with nothing in the cache.
+    cold_mb_per_second: f64,
+    /// Again and again: the median.
+    encode_mb_per_second: f64,
+    count_mb_per_second: f64,
+    /// On one thread, without a cache, searching all pairs for the next to merge; of vocabularies that have it.
+    linear_mb_per_second: Option<f64>,
+    /// On one thread, over that.
+    speedup_over_linear_encode: Option<f64>,
+}
+
+pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<()> {
+    let tokenizer = match &args.vocab.vocab {
+        Some(path) => chalot::read_tokenizer(path, None)?,
+        None => chalot::builtin_tokenizer()?,
+    };
+    let tokenizer = tokenizer.with_isa(settings.isa);
+    let text = match &args.text {
+        Some(path) => std::fs::read(path).with_context(|| path.display().to_string())?,
+        None => made_up(&tokenizer)?,
+    };
+    if text.is_empty() {
+        return Err(Usage("--text: the file is empty".into()).into());
+    }
+    let (threads, rounds) = (settings.threads, args.rounds);
+    settings.console.note(&format!("encoding {} bytes", text.len()));
+    let encode = |threads| tokenizer.encode_parallel(&text, Specials::AsText, threads);
+    let (cold, tokens) = {
+        let start = Instant::now();
+        let ids = encode(threads);
+        (start.elapsed().as_secs_f64(), ids.len())
+    };
+    let sample = text.get(..LINEAR).unwrap_or(&text);
+    let reference = tokenizer.reference();
+    let (mut warm, mut single, mut counted, mut linear) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        warm.push(seconds(|| encode(threads)));
+        counted.push(seconds(|| tokenizer.count(&text, Specials::AsText)));
+        if let Some(reference) = reference.as_ref().filter(|_| round < 3) {
+            single.push(if threads == 1 { warm[round] } else { seconds(|| encode(1)) });
+            linear.push(seconds(|| reference.encode(sample)));
+        }
+    }
+    let speed = |bytes: usize, seconds: f64| bytes as f64 / 1e6 / seconds;
+    let linear = reference.map(|_| speed(sample.len(), median(linear)));
+    let report = Report {
+        vocab: args.vocab.vocab.as_ref().map_or("built in".into(), |path| path.display().to_string()),
+        text: args.text.as_ref().map_or("made up".into(), |path| path.display().to_string()),
+        bytes: text.len(),
+        tokens,
+        threads,
+        isa: settings.isa.name(),
+        cold_mb_per_second: speed(text.len(), cold),
+        encode_mb_per_second: speed(text.len(), median(warm)),
+        count_mb_per_second: speed(text.len(), median(counted)),
+        linear_mb_per_second: linear,
+        speedup_over_linear_encode: linear.map(|linear| speed(text.len(), median(single)) / linear),
+    };
+    if args.json { print_json(&report) } else { report.print() }
+}
+
+fn seconds<R>(work: impl FnOnce() -> R) -> f64 {
+    let start = Instant::now();
+    black_box(work());
+    start.elapsed().as_secs_f64()
+}
+
+/// Words of the vocabulary, the n-th about as often as 1 / n, in sentences and lines; the same text every time.
+fn made_up(tokenizer: &Tokenizer) -> anyhow::Result<Vec<u8>> {
+    let is_word =
+        |bytes: &&[u8]| bytes.len() > 1 && bytes[0] == b' ' && bytes[1..].iter().all(u8::is_ascii_alphabetic);
+    let words: Vec<&[u8]> = (0..tokenizer.vocab_size() as u32)
+        .filter_map(|id| tokenizer.token_bytes(id))
+        .filter(is_word)
+        .collect();
+    if words.len() < 100 {
+        return Err(Usage(
+            "this vocabulary has too few words to make up a text: give one with --text".into(),
+        )
+        .into());
+    }
+    let mut state = 1u64;
+    let mut text = Vec::with_capacity(MADE_UP + 64);
+    while text.len() < MADE_UP {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let uniform = (state >> 11) as f64 / (1u64 << 53) as f64;
+        let rank = (words.len() as f64).powf(uniform) as usize - 1;
+        text.extend_from_slice(words[rank.min(words.len() - 1)]);
+        match state >> 3 & 63 {
+            0 => text.extend_from_slice(b".\n"),
+            1..4 => text.push(b','),
+            4..7 => text.push(b'.'),
+            _ => {}
+        }
+    }
+    Ok(text)
+}
+
+impl Report {
+    fn print(&self) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "vocabulary          {}", self.vocab)?;
+        writeln!(out, "text                {}: {} bytes, {} tokens", self.text, self.bytes, self.tokens)?;
+        writeln!(out, "threads             {} ({})", self.threads, self.isa)?;
+        writeln!(out, "the first time      {:.1} MB/s", self.cold_mb_per_second)?;
+        writeln!(out, "encoding            {:.1} MB/s", self.encode_mb_per_second)?;
+        writeln!(out, "counting            {:.1} MB/s, one thread", self.count_mb_per_second)?;
+        if let (Some(linear), Some(speedup)) = (self.linear_mb_per_second, self.speedup_over_linear_encode) {
+            writeln!(out, "linear search       {linear:.1} MB/s, one thread")?;
+            writeln!(out, "speed-up over it    {speedup:.1}, one thread")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! Plain Rust: the definition.
+
+use super::{ByteKernel, ByteLanes, Classes, WIDTH};
+
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+impl Scalar {
+    #[inline(always)]
+    pub(super) fn call<K: ByteKernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+}
+
+impl ByteLanes for Scalar {
+    #[inline(always)]
+    fn classify(self, bytes: &[u8; WIDTH], table: &[u8; 128]) -> Classes {
+        let mut classes = Classes { class: [0; 8], high: 0 };
+        for (group, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            let found = eight.map(|byte| if byte < 0x80 { table[byte as usize & 127] } else { 0 });
+            let found = u64::from_le_bytes(found);
+            for (bit, class) in classes.class.iter_mut().enumerate() {
+                *class |= gather(found >> bit) << (8 * group);
+            }
+            classes.high |= gather(u64::from_le_bytes(*eight) >> 7) << (8 * group);
+        }
+        classes
+    }
+
+    #[inline(always)]
+    fn places(self, mut mask: u64, base: u32, out: &mut [u32; WIDTH]) {
+        for place in out {
+            if mask == 0 {
+                return;
+            }
+            *place = base + mask.trailing_zeros();
+            mask &= mask - 1;
+        }
+    }
+}
+
+/// The lowest bit of each byte, together: the multiplication moves the bit of byte i to bit 56 + i.
+#[inline(always)]
+fn gather(bits: u64) -> u64 {
+    (bits & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}

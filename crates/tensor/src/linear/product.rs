@@ -1,0 +1,167 @@
+//! One product made ready, whatever its format, and the pieces of it that tasks compute.
+use std::{marker::PhantomData, ops::Range};
+
+use half::{bf16, f16};
+
+use super::{
+    PANEL_TILES, TASKS_PER_THREAD,
+    float::{self, FloatProduct},
+    integer::{self, Integer},
+    lanes::Vectors,
+    weights::{Code, F16Scales, F32Scales, Float, Int4, Int8, Scales, Trit2, Trit5},
+};
+use crate::{
+    activations::{Activations, token_tiles},
+    exec::Exec,
+    matrix::{Coding, Format, Matrix, ScaleBy, TILE_ROWS},
+    out::SharedOut,
+};
+
+/// A product ready to be computed piece by piece.
+#[derive(Copy, Clone)]
+pub(super) enum Product<'a> {
+    F32(FloatProduct<'a, f32>),
+    F16(FloatProduct<'a, f16>),
+    Bf16(FloatProduct<'a, bf16>),
+    Trit2(Integer<'a, F32Scales<'a>>),
+    Trit5(Integer<'a, F32Scales<'a>>),
+    Int8(Integer<'a, F32Scales<'a>>),
+    Int8Groups(Integer<'a, F16Scales<'a, false>>),
+    Int4(Integer<'a, F16Scales<'a, false>>),
+    Int4Mins(Integer<'a, F16Scales<'a, true>>),
+}
+
+impl<'a> Product<'a> {
+    /// `y = x * w^T`; the form of `x` that `w` asks for has been made.
+    pub fn new(w: &'a Matrix, x: &'a Activations, y: SharedOut<'a, f32>) -> Self {
+        fn float<'a, F>(w: &'a Matrix, x: &'a Activations, y: SharedOut<'a, f32>) -> FloatProduct<'a, F> {
+            FloatProduct { w, x: x.tiled(), m: x.m(), y, float: PhantomData }
+        }
+        fn integer<'a, S>(
+            w: &'a Matrix,
+            scales: S,
+            x: &'a Activations,
+            y: SharedOut<'a, f32>,
+        ) -> Integer<'a, S> {
+            let zero = Coding::zero_point(w.format());
+            Integer { w, scales, zero, x: x.quantized(w), m: x.m(), y }
+        }
+        match w.format() {
+            Format::F32 => Self::F32(float(w, x, y)),
+            Format::F16 => Self::F16(float(w, x, y)),
+            Format::Bf16 => Self::Bf16(float(w, x, y)),
+            Format::Trit2(_) => Self::Trit2(integer(w, F32Scales::of(w), x, y)),
+            Format::Trit5(_) => Self::Trit5(integer(w, F32Scales::of(w), x, y)),
+            Format::Int8(ScaleBy::Group(_)) => Self::Int8Groups(integer(w, F16Scales::of(w), x, y)),
+            Format::Int8(_) => Self::Int8(integer(w, F32Scales::of(w), x, y)),
+            Format::Int4 { mins: false } => Self::Int4(integer(w, F16Scales::of(w), x, y)),
+            Format::Int4 { mins: true } => Self::Int4Mins(integer(w, F16Scales::of(w), x, y)),
+        }
+    }
+
+    /// Computes one piece.
+    pub fn run(self, vectors: Vectors, piece: Piece) {
+        match self {
+            Self::F32(product) => float(vectors, product, piece),
+            Self::F16(product) => float(vectors, product, piece),
+            Self::Bf16(product) => float(vectors, product, piece),
+            Self::Trit2(product) => integer::<Trit2, _, 4>(vectors, product, piece),
+            Self::Trit5(product) => integer::<Trit5, _, 5>(vectors, product, piece),
+            Self::Int8(product) => integer::<Int8, _, 1>(vectors, product, piece),
+            Self::Int8Groups(product) => integer::<Int8, _, 1>(vectors, product, piece),
+            Self::Int4(product) => integer::<Int4, _, 2>(vectors, product, piece),
+            Self::Int4Mins(product) => integer::<Int4, _, 2>(vectors, product, piece),
+        }
+    }
+}
+
+fn integer<C: Code<Q>, S: Scales, const Q: usize>(vectors: Vectors, product: Integer<'_, S>, piece: Piece) {
+    let (tiles, code) = (piece.tiles, PhantomData::<C>);
+    match piece.token_tiles {
+        None => vectors.run(integer::DirectTask { product, tiles, code }),
+        Some(token_tiles) => vectors.run(integer::PanelTask { product, tiles, token_tiles, code }),
+    }
+}
+
+fn float<F: Float>(vectors: Vectors, product: FloatProduct<'_, F>, piece: Piece) {
+    let tiles = piece.tiles;
+    match piece.token_tiles {
+        None => vectors.run(float::DirectTask { product, tiles }),
+        Some(token_tiles) => vectors.run(float::PanelTask { product, tiles, token_tiles }),
+    }
+}
+
+/// What one task computes: some tiles of rows against some tokens.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub tiles: Range<usize>,
+    /// Tiles of tokens that meet unpacked panels of weights; `None` for all tokens, which are few, straight from the
+    /// packed form.
+    pub token_tiles: Option<Range<usize>>,
+}
+
+impl Piece {
+    /// The piece's rows of a matrix of `rows`.
+    pub fn rows(&self, rows: usize) -> Range<usize> {
+        (self.tiles.start * TILE_ROWS).min(rows)..(self.tiles.end * TILE_ROWS).min(rows)
+    }
+
+    /// The piece's tokens, of `m`.
+    pub fn tokens(&self, m: usize) -> Range<usize> {
+        let Some(range) = &self.token_tiles else { return 0..m };
+        let mut tiles = token_tiles(m).skip(range.start).take(range.len());
+        let first = tiles.next().unwrap_or(0..0);
+        first.start..tiles.last().unwrap_or(first).end
+    }
+}
+
+/// How a product is cut into pieces. The same for products of the same shape and format.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Split {
+    tiles: usize,
+    /// Tiles of tokens, where weights are unpacked.
+    token_tiles: Option<usize>,
+    /// Parts that the rows are cut into.
+    row_parts: usize,
+    /// Parts that the tokens are cut into.
+    token_parts: usize,
+}
+
+impl Split {
+    /// For `m` tokens.
+    pub fn of(exec: &Exec, w: &Matrix, m: usize) -> Self {
+        let (tiles, most) = (w.tiles(), exec.pool.threads() * TASKS_PER_THREAD);
+        if m <= exec.tiling.direct_tokens() {
+            let work = w.bytes() / 4 * m.max(4);
+            let row_parts = (work / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
+            return Self { tiles, token_tiles: None, row_parts, token_parts: 1 };
+        }
+        let token_tiles = token_tiles(m).len();
+        let token_parts = token_tiles.div_ceil(exec.tiling.panel_token_tiles());
+        let row_parts = most.div_ceil(token_parts).min(tiles.div_ceil(PANEL_TILES));
+        Self { tiles, token_tiles: Some(token_tiles), row_parts, token_parts }
+    }
+
+    /// How many pieces.
+    pub fn count(&self) -> usize {
+        self.row_parts * self.token_parts
+    }
+
+    /// Piece `index`.
+    pub fn piece(&self, index: usize) -> Piece {
+        let (row_part, token_part) = (index % self.row_parts, index / self.row_parts);
+        match self.token_tiles {
+            None => Piece { tiles: part(self.tiles, row_part, self.row_parts), token_tiles: None },
+            Some(token_tiles) => {
+                let panels = part(self.tiles.div_ceil(PANEL_TILES), row_part, self.row_parts);
+                let tiles = panels.start * PANEL_TILES..self.tiles.min(panels.end * PANEL_TILES);
+                Piece { tiles, token_tiles: Some(part(token_tiles, token_part, self.token_parts)) }
+            }
+        }
+    }
+}
+
+/// Part `index` of `count` nearly equal parts of `0..len`.
+fn part(len: usize, index: usize, count: usize) -> Range<usize> {
+    len * index / count..len * (index + 1) / count
+}

@@ -1,0 +1,211 @@
+//! Products with what surrounds them in a layer: several of one input, a bias, a gate, a sum. One fork and join each.
+use super::{
+    Vectors,
+    product::{Piece, Product, Split},
+    reference,
+};
+use crate::{
+    activations::Activations,
+    elementwise::{self, Activation, add_assign, add_bias},
+    exec::{Exec, ShapeError},
+    matrix::Matrix,
+    out::SharedOut,
+};
+
+/// `y[m][rows] = x[m][cols] * w^T + bias`, to be computed.
+#[derive(Debug)]
+pub struct Projection<'a> {
+    /// `[rows][cols]`
+    pub w: &'a Matrix,
+    /// `[rows]`
+    pub bias: Option<&'a [f32]>,
+    /// `[m][rows]`
+    pub y: &'a mut [f32],
+}
+
+/// Several projections of one input, as [`matmul`](super::matmul) and
+/// [`add_bias`](crate::elementwise::add_bias) would make them: query, key and value in one fork and join.
+///
+/// # Errors
+/// When `x` has another number of features than a `w` columns, a bias is not as long as its `w` has rows, or a `y` has not
+/// `m * rows` elements.
+pub fn project<const N: usize>(
+    exec: &Exec,
+    x: &mut Activations,
+    projections: [Projection<'_>; N],
+) -> Result<(), ShapeError> {
+    for projection in &projections {
+        projection.check("project", x)?;
+    }
+    if x.m() == 0 {
+        return Ok(());
+    }
+    let Some(vectors) = Vectors::of(exec.isa) else {
+        for projection in projections {
+            projection.by_reference(exec, x)?;
+        }
+        return Ok(());
+    };
+    for projection in &projections {
+        x.make_for(exec, projection.w);
+    }
+    let jobs = projections.map(|projection| Job::new(exec, projection, x));
+    exec.pool.run(jobs.iter().map(|job| job.split.count()).sum(), &|mut task| {
+        for job in &jobs {
+            if task < job.split.count() {
+                return job.run(exec, vectors, &job.split.piece(task));
+            }
+            task -= job.split.count();
+        }
+    });
+    Ok(())
+}
+
+/// `y = act(gate) * up` for two projections of one input (their own `y` hold the factors afterwards): the first half of a
+/// gated feed-forward layer, each piece while it is in the cache.
+///
+/// # Errors
+/// As [`project`]; when `gate`, `up` and `y` differ in shape.
+pub fn project_gated(
+    exec: &Exec,
+    act: Activation,
+    x: &mut Activations,
+    (gate, up): (Projection<'_>, Projection<'_>),
+    y: &mut [f32],
+) -> Result<(), ShapeError> {
+    gate.check("project_gated", x)?;
+    up.check("project_gated", x)?;
+    ShapeError::check("project_gated", "up: rows", gate.w.rows(), up.w.rows())?;
+    ShapeError::check("project_gated", "y", gate.y.len(), y.len())?;
+    if x.m() == 0 {
+        return Ok(());
+    }
+    let Some(vectors) = Vectors::of(exec.isa) else {
+        let (gate, up) = (gate.by_reference(exec, x)?, up.by_reference(exec, x)?);
+        return elementwise::gated(exec, act, gate, up, y);
+    };
+    x.make_for(exec, gate.w);
+    x.make_for(exec, up.w);
+    let (gate, up) = (Job::new(exec, gate, x), Job::new(exec, up, x));
+    let y = SharedOut::new(y);
+    exec.pool.run(gate.split.count(), &|task| {
+        let piece = gate.split.piece(task);
+        gate.run(exec, vectors, &piece);
+        up.run(exec, vectors, &piece);
+        for token in piece.tokens(gate.m) {
+            // SAFETY: a task has its own pieces of all three.
+            let (gate, up, y) = unsafe {
+                (gate.outputs(token, &piece), up.outputs(token, &piece), gate.part_of(&y, token, &piece))
+            };
+            elementwise::gated_rows(exec.isa, act, gate, up, y);
+        }
+    });
+    Ok(())
+}
+
+/// `sum += projection` (its own `y` holds it afterwards): how a block's output joins the hidden states.
+///
+/// # Errors
+/// As [`project`]; when `sum` has another length than `y`.
+pub fn project_add(
+    exec: &Exec,
+    x: &mut Activations,
+    projection: Projection<'_>,
+    sum: &mut [f32],
+) -> Result<(), ShapeError> {
+    projection.check("project_add", x)?;
+    ShapeError::check("project_add", "sum", projection.y.len(), sum.len())?;
+    if x.m() == 0 {
+        return Ok(());
+    }
+    let Some(vectors) = Vectors::of(exec.isa) else {
+        let y = projection.by_reference(exec, x)?;
+        return add_assign(exec, sum, y);
+    };
+    x.make_for(exec, projection.w);
+    if x.m() > exec.tiling.direct_tokens() {
+        // Many tokens come in many short rows: adding them piece by piece costs more than a pass over all (docs/LOG.md).
+        let Projection { w, bias, y } = projection;
+        project(exec, x, [Projection { w, bias, y: &mut *y }])?;
+        return add_assign(exec, sum, y);
+    }
+    let job = Job::new(exec, projection, x);
+    let sum = SharedOut::new(sum);
+    exec.pool.run(job.split.count(), &|task| {
+        let piece = job.split.piece(task);
+        job.run(exec, vectors, &piece);
+        for token in piece.tokens(job.m) {
+            // SAFETY: a task has its own piece of both.
+            let (y, sum) = unsafe { (job.outputs(token, &piece), job.part_of(&sum, token, &piece)) };
+            elementwise::add_rows(exec.isa, sum, y);
+        }
+    });
+    Ok(())
+}
+
+impl<'a> Projection<'a> {
+    fn check(&self, op: &'static str, x: &Activations) -> Result<(), ShapeError> {
+        ShapeError::check(op, "x: features of a token", self.w.cols(), x.k())?;
+        ShapeError::check(op, "y", x.m().saturating_mul(self.w.rows()), self.y.len())?;
+        self.bias.map_or(Ok(()), |bias| ShapeError::check(op, "bias", self.w.rows(), bias.len()))
+    }
+
+    /// Where there are no vector instructions.
+    fn by_reference(self, exec: &Exec, x: &Activations) -> Result<&'a [f32], ShapeError> {
+        reference::matmul(exec, self.w, x.as_f32(), self.y);
+        if let Some(bias) = self.bias {
+            add_bias(exec, self.y, bias)?;
+        }
+        Ok(self.y)
+    }
+}
+
+/// A projection cut into pieces.
+struct Job<'a> {
+    product: Product<'a>,
+    bias: Option<&'a [f32]>,
+    m: usize,
+    rows: usize,
+    y: SharedOut<'a, f32>,
+    split: Split,
+}
+
+impl<'a> Job<'a> {
+    fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations) -> Self {
+        let Projection { w, bias, y } = projection;
+        let y = SharedOut::new(y);
+        let split = Split::of(exec, w, x.m());
+        Self { product: Product::new(w, x, y), bias, m: x.m(), rows: w.rows(), y, split }
+    }
+
+    fn run(&self, exec: &Exec, vectors: Vectors, piece: &Piece) {
+        self.product.run(vectors, piece.clone());
+        let Some(bias) = self.bias else { return };
+        for token in piece.tokens(self.m) {
+            // SAFETY: the piece is this task's.
+            let y = unsafe { self.outputs(token, piece) };
+            elementwise::add_rows(exec.isa, y, &bias[piece.rows(self.rows)]);
+        }
+    }
+
+    /// A piece's outputs of a token.
+    ///
+    /// # Safety
+    /// The piece is the calling task's own, and the part is not alive elsewhere.
+    #[allow(clippy::mut_from_ref)] // disjointness is the caller's promise
+    unsafe fn outputs(&self, token: usize, piece: &Piece) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.part_of(&self.y, token, piece) }
+    }
+
+    /// The same part of another output of the same shape.
+    ///
+    /// # Safety
+    /// As [`Job::outputs`].
+    #[allow(clippy::mut_from_ref)] // disjointness is the caller's promise
+    unsafe fn part_of<'b>(&self, out: &'b SharedOut<'_, f32>, token: usize, piece: &Piece) -> &'b mut [f32] {
+        let rows = piece.rows(self.rows);
+        // SAFETY: the caller's promise.
+        unsafe { out.part(token * self.rows + rows.start, rows.len()) }
+    }
+}

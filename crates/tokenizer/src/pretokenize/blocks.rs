@@ -1,0 +1,323 @@
+//! Scanners for 64 bytes at a time: classes as bit masks, boundaries by arithmetic on them.
+//!
+//! Each function is given a position where a match begins and returns where further matches begin among the next 63 bytes
+//! (bit i: at the position + i), as far as these 64 bytes tell: bit 0 is clear, and behind the highest bit nothing is
+//! known. Without any bit the scanner in `scan.rs` must say where the match ends. Since a match depends only on what
+//! follows its beginning, the next 64 bytes are taken from the last match found, and nothing is carried over.
+//!
+//! A mask of a class has all bytes of a character, so `class << 1` are the places whose character before is of the class.
+
+use chalot_simd::bytes::{ByteLanes, Classes, WIDTH};
+
+use super::scan::Scanner;
+use crate::unicode;
+
+/// A match is looked for in so many bytes: a character may begin in the last one.
+pub(crate) const REACH: usize = WIDTH + 4;
+
+/// Up to here, what follows a boundary (the rest of a contraction) lies in the 64 bytes.
+const CERTAIN: u64 = (1 << 61) - 1;
+
+const LETTER: u8 = 1;
+const NUMBER: u8 = 2;
+const SPACE: u8 = 4;
+const WHITE: u8 = 8;
+const NEWLINE: u8 = 16;
+const APOSTROPHE: u8 = 32;
+const UPPER: u8 = 64;
+const SLASH: u8 = 128;
+
+/// The classes of ASCII.
+static TABLE: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = match byte as u8 {
+            b'a'..=b'z' => LETTER,
+            b'A'..=b'Z' => LETTER | UPPER,
+            b'0'..=b'9' => NUMBER,
+            b' ' => SPACE | WHITE,
+            b'\r' | b'\n' => NEWLINE | WHITE,
+            b'\t' | 0x0B | 0x0C => WHITE,
+            b'\'' => APOSTROPHE,
+            b'/' => SLASH,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
+/// The classes of 64 bytes; bit i is byte i.
+#[derive(Clone, Copy)]
+struct Masks {
+    letter: u64,
+    number: u64,
+    /// `[^\s\p{L}\p{N}]`
+    other: u64,
+    white: u64,
+    /// U+0020
+    space: u64,
+    newline: u64,
+    apostrophe: u64,
+    /// Letters of [`unicode::UPPER`]; all other letters are of [`unicode::LOWER`].
+    upper: u64,
+    slash: u64,
+    /// All bytes of characters but their first.
+    inner: u64,
+    /// Where numbers outside ASCII are.
+    far_number: u64,
+    /// Where characters of both cases or marks are.
+    caseless: u64,
+}
+
+#[inline(always)]
+fn masks(found: Classes) -> Masks {
+    let [letter, number, space, white, newline, apostrophe, upper, slash] = found.class;
+    let other = !(letter | number | white | found.high);
+    let (inner, far_number, caseless) = (0, 0, 0);
+    Masks {
+        letter,
+        number,
+        other,
+        white,
+        space,
+        newline,
+        apostrophe,
+        upper,
+        slash,
+        inner,
+        far_number,
+        caseless,
+    }
+}
+
+impl Masks {
+    /// Adds the characters outside ASCII, whose bytes are `high`.
+    #[inline(always)]
+    fn add_far(&mut self, text: &[u8], at: usize, high: u64) {
+        let mut rest = high;
+        while rest != 0 {
+            let place = rest.trailing_zeros();
+            let (code, len) = unicode::decode(&text[at + place as usize..]);
+            let class = code.map_or(0, unicode::class);
+            let bits = ((1u64 << len) - 1) << place;
+            rest &= !bits;
+            self.inner |= bits & (bits << 1);
+            if class & unicode::LETTER != 0 {
+                self.letter |= bits;
+            } else if class & unicode::NUMBER != 0 {
+                self.number |= bits;
+                self.far_number |= bits;
+            } else if class & unicode::SPACE != 0 {
+                self.white |= bits;
+            } else {
+                self.other |= bits;
+            }
+            if class & unicode::UPPER != 0 {
+                self.upper |= bits;
+                if class & unicode::LOWER != 0 {
+                    self.caseless |= bits;
+                }
+            }
+        }
+    }
+
+    /// For each byte, the first byte of its character.
+    #[inline(always)]
+    fn first_bytes(&self, mut bits: u64) -> u64 {
+        for _ in 0..3 {
+            bits = (bits & !self.inner) | (bits & self.inner) >> 1;
+        }
+        bits
+    }
+
+    /// For first bytes, all bytes of their characters.
+    #[inline(always)]
+    fn all_bytes(&self, mut bits: u64) -> u64 {
+        for _ in 0..3 {
+            bits |= (bits << 1) & self.inner;
+        }
+        bits
+    }
+
+    /// The last characters of runs of `white` before other characters.
+    #[inline(always)]
+    fn last_white(&self, white: u64) -> u64 {
+        let last = white & !(white >> 1);
+        if self.inner == 0 { last } else { self.first_bytes(last) }
+    }
+}
+
+/// The bits below the lowest bit of `bits`.
+#[inline(always)]
+fn below(bits: u64) -> u64 {
+    bits.wrapping_sub(1) & !bits
+}
+
+/// The beginnings of runs.
+#[inline(always)]
+fn begins(class: u64) -> u64 {
+    class & !(class << 1)
+}
+
+impl Scanner {
+    /// See the module. `at + REACH` must not be past the end of the text.
+    #[inline(always)]
+    pub(crate) fn boundaries<L: ByteLanes>(self, lanes: L, text: &[u8], at: usize) -> u64 {
+        let Some(bytes) = text.get(at..at + REACH).and_then(|bytes| bytes.first_chunk()) else { return 0 };
+        let found = lanes.classify(bytes, &TABLE);
+        if found.high == 0 { self.within(&masks(found), bytes) } else { self.far(found, text, at, bytes) }
+    }
+
+    /// [`boundaries`](Self::boundaries) where not all characters are ASCII. Out of line, so that the masks of the other
+    /// case stay in registers.
+    #[inline(never)]
+    fn far(self, found: Classes, text: &[u8], at: usize, bytes: &[u8; WIDTH]) -> u64 {
+        let mut masks = masks(found);
+        masks.add_far(text, at, found.high);
+        self.within(&masks, bytes)
+    }
+
+    #[inline(always)]
+    fn within(self, masks: &Masks, bytes: &[u8; WIDTH]) -> u64 {
+        match self {
+            Scanner::Gpt2 => gpt2(masks, bytes),
+            Scanner::Cl100k { digits, long_s, .. } => cl100k(masks, bytes, digits, long_s),
+            Scanner::O200k { digits, contractions } => o200k(masks, bytes, digits, contractions),
+        }
+    }
+}
+
+#[inline(always)]
+fn gpt2(masks: &Masks, bytes: &[u8; WIDTH]) -> u64 {
+    let Masks { letter, number, other, white, space, apostrophe, .. } = *masks;
+    // A run of any class is a match, together with the space before it.
+    let runs = (begins(letter) | begins(number) | begins(other)) & !(space << 1);
+    let mut found = runs | begins(white) | masks.last_white(white);
+    let mut quotes = apostrophe & (found | 1) & letter >> 1 & CERTAIN;
+    while quotes != 0 {
+        let place = quotes.trailing_zeros();
+        quotes &= quotes - 1;
+        let at = place as usize % WIDTH;
+        let len = match (bytes[(at + 1) % WIDTH], bytes[(at + 2) % WIDTH]) {
+            (b's' | b't' | b'm' | b'd', _) => 2,
+            (b'r' | b'v', b'e') | (b'l', b'l') => 3,
+            _ => continue,
+        };
+        found = found & !(2 << place) | 1 << place << len;
+    }
+    found & !masks.inner & CERTAIN & !1
+}
+
+/// The length of a contraction in any case, or 0; `at` is an apostrophe's place.
+#[inline(always)]
+fn contraction(bytes: &[u8; WIDTH], at: usize, long_s: bool) -> u32 {
+    let (first, second) = (bytes[(at + 1) % WIDTH], bytes[(at + 2) % WIDTH]);
+    match (first | 0x20, second | 0x20) {
+        (b's' | b't' | b'm' | b'd', _) => 2,
+        (b'r' | b'v', b'e') | (b'l', b'l') => 3,
+        _ if long_s && (first, second) == (0xC5, 0xBF) => 3,
+        _ => 0,
+    }
+}
+
+/// Where numbers begin: `\p{N}{1,digits}`, digits 1 or 3. Numbers outside ASCII are not counted here.
+#[inline(always)]
+fn numbers(masks: &Masks, digits: usize) -> u64 {
+    if digits == 1 {
+        return masks.number;
+    }
+    let mut begin = begins(masks.number);
+    let more = masks.number & masks.number << 1;
+    let three_before = more & more << 1 & more << 2;
+    let mut found = begin;
+    loop {
+        begin = begin << 3 & three_before;
+        if begin == 0 {
+            return found;
+        }
+        found |= begin;
+    }
+}
+
+/// What `\s*[\r\n]+|\s+(?!\S)|\s+` makes of `white`, and which bits are certain: the boundaries in it.
+#[inline(always)]
+fn white_space(masks: &Masks, white: u64) -> (u64, u64) {
+    let blank = white & !masks.newline;
+    let mut found = begins(white) | masks.last_white(white) & blank;
+    // Behind the last newline of a run begins a match; but behind a newline that is not the last none does.
+    let mut behind = blank & masks.newline << 1 & white << 1;
+    let mut certain = CERTAIN;
+    if behind != 0 {
+        if blank >> 63 == 1 {
+            // The run goes on where we cannot see.
+            let open = 64 - (!blank).leading_zeros();
+            if behind >> (open & 63) & 1 == 1 {
+                certain &= (1 << (open & 63)) - 1;
+            }
+        }
+        let mut not_last = blank.wrapping_add(behind) & !blank & masks.newline;
+        while not_last != 0 {
+            let before = below(not_last) & behind;
+            behind &= !(1u64 << 63 >> before.leading_zeros());
+            not_last &= not_last - 1;
+        }
+        found |= behind;
+    }
+    (found, certain)
+}
+
+#[inline(always)]
+fn cl100k(masks: &Masks, bytes: &[u8; WIDTH], digits: usize, long_s: bool) -> u64 {
+    let Masks { letter, other, white, space, newline, apostrophe, .. } = *masks;
+    let others = begins(other) & !(space << 1);
+    // A run of others takes the newlines behind it.
+    let taken = newline & !newline.wrapping_add(newline & other << 1);
+    let (white_found, certain) = white_space(masks, white & !taken);
+    // Letters take one character before them, if a match begins there: a blank, or the only one of its run.
+    let prefix = if masks.inner == 0 { others } else { masks.all_bytes(others) };
+    let words = begins(letter) & !((white & !newline | prefix) << 1);
+    let mut found = others | words | white_found | numbers(masks, digits);
+    let mut quotes = apostrophe & (others | 1) & CERTAIN & (letter >> 1);
+    while quotes != 0 {
+        let place = quotes.trailing_zeros();
+        quotes &= quotes - 1;
+        let len = contraction(bytes, place as usize % WIDTH, long_s);
+        if len != 0 {
+            found |= 1 << place << len;
+        }
+    }
+    let far = if digits == 1 { 0 } else { masks.far_number };
+    found & !masks.inner & certain & below(far) & !1
+}
+
+#[inline(always)]
+fn o200k(masks: &Masks, bytes: &[u8; WIDTH], digits: usize, contractions: bool) -> u64 {
+    let Masks { letter, other, white, space, newline, apostrophe, upper, slash, .. } = *masks;
+    let others = begins(other) & !(space << 1);
+    let taken = newline & !newline.wrapping_add(newline & other << 1);
+    let (white_found, certain) = white_space(masks, white & !taken);
+    let prefix = if masks.inner == 0 { others } else { masks.all_bytes(others) };
+    let lower = letter & !upper;
+    let words = begins(letter) & !((white & !newline | prefix) << 1) | (letter & upper & lower << 1);
+    let mut found = others | words | white_found | numbers(masks, digits);
+    if contractions {
+        // Behind a word, and not behind a contraction: that one is a match of its own.
+        let mut quotes = apostrophe & letter << 1 & CERTAIN & (letter >> 1);
+        let mut end = 64;
+        while quotes != 0 {
+            let place = quotes.trailing_zeros();
+            quotes &= quotes - 1;
+            let len = contraction(bytes, place as usize % WIDTH, true);
+            if len != 0 && place != end {
+                found = found & !(((1 << len) - 1) << place) | 1 << place << len;
+                end = place + len;
+            }
+        }
+    }
+    let far = if digits == 1 { 0 } else { masks.far_number };
+    // A slash behind a newline may belong to the others before it.
+    let unclear = far | masks.caseless | slash & newline << 1;
+    found & !masks.inner & certain & below(unclear) & !1
+}
