@@ -4,7 +4,7 @@ use std::arch::{aarch64::*, asm};
 use chalot_simd::{Isa, IsaKind};
 use half::f16;
 
-use super::{Kernel, LANES, Lanes};
+use super::{Kernel, LANES, Lanes, Pair};
 use crate::math::scalar;
 
 /// Proof that this CPU has Advanced SIMD.
@@ -48,6 +48,9 @@ macro_rules! each {
 impl Lanes for Neon {
     type V = V;
     type M = M;
+    type I = [int32x4_t; 4];
+    /// Four pairs a register.
+    type P = [int16x8_t; 4];
     const REGISTERS: usize = 8;
 
     #[inline(always)]
@@ -95,6 +98,57 @@ impl Lanes for Neon {
             // SAFETY: the instructions exist (`self`); the store is the four elements of the chunk.
             unsafe { vst1_u16(x.as_mut_ptr().cast(), vreinterpret_u16_f16(vcvt_f16_f32(v))) }
         }
+    }
+
+    #[inline(always)]
+    fn store_i16(self, v: V, x: &mut [i16; LANES]) {
+        let wide = each!(vcvtnq_s32_f32(v));
+        for (x, wide) in x.as_chunks_mut::<4>().0.iter_mut().zip(wide) {
+            // SAFETY: the instructions exist (`self`); the store is the four elements of the chunk.
+            unsafe { vst1_s16(x.as_mut_ptr(), vmovn_s32(wide)) }
+        }
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, x: Pair) -> Self::P {
+        // SAFETY: a `Neon` exists only on a CPU that has the instructions.
+        unsafe { [vreinterpretq_s16_s32(vdupq_n_s32(bytemuck::cast(x))); 4] }
+    }
+    #[inline(always)]
+    fn load_pairs(self, x: &[Pair; LANES]) -> Self::P {
+        let p = x.as_ptr().cast::<i16>();
+        // SAFETY: the instructions exist (`self`); the four loads are the sixteen pairs of `x`.
+        unsafe { [vld1q_s16(p), vld1q_s16(p.add(8)), vld1q_s16(p.add(16)), vld1q_s16(p.add(24))] }
+    }
+    #[inline(always)]
+    fn load_pairs_i8(self, x: &[[i8; 2]; LANES]) -> Self::P {
+        let p = x.as_ptr().cast::<i8>();
+        // SAFETY: the instructions exist (`self`); the four loads are the sixteen pairs of `x`.
+        let narrow = unsafe { [vld1_s8(p), vld1_s8(p.add(8)), vld1_s8(p.add(16)), vld1_s8(p.add(24))] };
+        each!(vmovl_s8(narrow))
+    }
+    #[inline(always)]
+    fn store_pairs(self, v: Self::P, x: &mut [Pair; LANES]) {
+        for (x, v) in x.as_chunks_mut::<4>().0.iter_mut().zip(v) {
+            // SAFETY: the instructions exist (`self`); the store is the four pairs of the chunk.
+            unsafe { vst1q_s16(x.as_mut_ptr().cast(), v) }
+        }
+    }
+    #[inline(always)]
+    fn zero_i32(self) -> Self::I {
+        // SAFETY: a `Neon` exists only on a CPU that has the instructions.
+        unsafe { [vdupq_n_s32(0); 4] }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::P, b: Self::P, c: Self::I) -> Self::I {
+        let (a_low, b_low) = (each!(vget_low_s16(a)), each!(vget_low_s16(b)));
+        let (low, high) = (each!(vmull_s16(a_low, b_low)), each!(vmull_high_s16(a, b)));
+        let products = each!(vpaddq_s32(low, high));
+        each!(vaddq_s32(c, products))
+    }
+    #[inline(always)]
+    fn to_f32(self, x: Self::I) -> V {
+        each!(vcvtq_f32_s32(x))
     }
 
     #[inline(always)]
