@@ -70,37 +70,41 @@ fn every_type_is_the_same_on_every_isa_in_every_split() {
     }
 }
 
-/// The case, smaller: a common beginning is computed once and kept once.
+/// A common beginning of 4,096 tokens is computed once and kept once.
 #[test]
 fn a_shared_beginning_is_one_copy_and_computed_once() {
-    let (model, pool) = (small(), sharing());
-    let common = Random(1).tokens(512, VOCAB);
+    const COMMON: usize = 4096;
+    const BLOCKS: usize = COMMON / 64;
+    let mut model = model(Family::Llama, Format::F32, 1);
+    Arc::get_mut(&mut model).unwrap().config.context_length = 2 * COMMON;
+    let pool = sharing();
+    let common = Random(1).tokens(COMMON, VOCAB);
     let texts = [2, 3].map(|seed| [common.clone(), Random(seed).tokens(70, VOCAB)].concat());
     for kv in TYPES {
         let block = 2 * 2 * 20 * 64 * 4; // an upper bound: f32, 2 heads of 20
         let mut engine = fast(&model);
         let mut first = Sequence::in_pool(&model, options(kv), &pool).unwrap();
         let last = engine.forward(&mut first, &texts[0]).unwrap().to_vec();
-        assert_same_bits(&last, &alone(&model, kv, &texts[0])[581], "the first");
+        assert_same_bits(&last, &alone(&model, kv, &texts[0])[COMMON + 69], "the first");
         let before = pool.stats();
-        assert_eq!((before.blocks, before.shared, before.kept), (10 * LAYERS, 0, 0));
+        assert_eq!((before.blocks, before.shared, before.kept), ((BLOCKS + 2) * LAYERS, 0, 0));
 
         let mut sampler = Sampler::new(SamplingParams::greedy()).unwrap();
         let mut second = Sequence::in_pool(&model, options(kv), &pool).unwrap();
         let limits = GenerationOptions { stop: &[], max_tokens: Some(1) };
         let generation =
             Generation::start(&mut engine, &mut second, &mut sampler, &texts[1], limits).unwrap();
-        assert_eq!((generation.stats().reused_tokens, generation.stats().prompt_tokens), (512, 70));
+        assert_eq!((generation.stats().reused_tokens, generation.stats().prompt_tokens), (COMMON, 70));
         let found = engine.forward(&mut second, &[7]).unwrap().to_vec();
         let expected = alone(&model, kv, &[texts[1].clone(), vec![7]].concat());
-        assert_same_bits(&found, &expected[582], "the second");
+        assert_same_bits(&found, &expected[COMMON + 70], "the second");
 
         let stats = pool.stats();
-        assert_eq!((stats.blocks, stats.shared), ((8 + 2 + 2) * LAYERS, 8 * LAYERS));
+        assert_eq!((stats.blocks, stats.shared), ((BLOCKS + 2 + 2) * LAYERS, BLOCKS * LAYERS));
         assert!(stats.bytes < before.bytes + 3 * LAYERS * block);
         for layer in 0..LAYERS {
             let (a, b) = (first.kv().blocks(layer), second.kv().blocks(layer));
-            assert!((0..8).all(|i| a[i].is_same(&b[i])) && !a[8].is_same(&b[8]));
+            assert!((0..BLOCKS).all(|i| a[i].is_same(&b[i])) && !a[BLOCKS].is_same(&b[BLOCKS]));
         }
         drop((first, second));
         let stats = pool.stats();
