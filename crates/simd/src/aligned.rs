@@ -59,7 +59,7 @@ impl<T: Pod> AlignedVec<T> {
             panic!("{len} elements of {} bytes exceed the address space", size_of::<T>());
         };
         let mut memory = vec![0; bytes];
-        let start = memory.as_ptr().addr().wrapping_neg() % align;
+        let start = until_aligned(&memory, align);
         if align == huge::PAGE {
             huge::ask_for(&mut memory[start..]);
         }
@@ -75,7 +75,7 @@ impl<T: Pod> AlignedVec<T> {
         let mut memory = Vec::new();
         memory.try_reserve_exact(bytes).ok()?;
         memory.resize(bytes, 0);
-        let start = memory.as_ptr().addr().wrapping_neg() % Self::ALIGN;
+        let start = until_aligned(&memory, Self::ALIGN);
         Some(Self { memory, start, len, element: PhantomData })
     }
 
@@ -111,6 +111,11 @@ impl<T: Pod> AlignedVec<T> {
     {
         if self.len == 0 { Bytes::new() } else { Bytes::from_owner(self) }
     }
+}
+
+/// Bytes before the first multiple of `align`.
+fn until_aligned(memory: &[u8], align: usize) -> usize {
+    memory.as_ptr().addr().wrapping_neg() % align
 }
 
 impl<T: Pod> Clone for AlignedVec<T> {

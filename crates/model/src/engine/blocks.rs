@@ -3,7 +3,7 @@ use chalot_tensor::Activations;
 use chalot_tensor::attention::{AttentionParams, attention};
 use chalot_tensor::elementwise::add_assign;
 use chalot_tensor::exec::{Exec, ShapeError};
-use chalot_tensor::linear::{Projection, project, project_add, project_gated};
+use chalot_tensor::linear::{Projection, project, project_gated};
 use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
 
@@ -172,9 +172,10 @@ fn add_to_hidden(
     hidden: &mut [f32],
 ) -> Result<(), ShapeError> {
     let Pass { exec, config, .. } = *pass;
-    let Some(weight) = post_norm else { return project_add(exec, x, output, hidden) };
     let Projection { w, bias, y } = output;
     project(exec, x, [Projection { w, bias, y: &mut *y }])?;
-    rms_norm_in_place(exec, y, weight, config.norm_eps)?;
+    if let Some(weight) = post_norm {
+        rms_norm_in_place(exec, y, weight, config.norm_eps)?;
+    }
     add_assign(exec, hidden, y)
 }

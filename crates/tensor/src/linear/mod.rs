@@ -23,7 +23,7 @@ mod weights;
 use std::ops::Range;
 
 use self::lanes::Vectors;
-pub use self::project::{Projection, project, project_add, project_gated};
+pub use self::project::{Projection, project, project_gated};
 use crate::{
     activations::Activations,
     exec::{Exec, ShapeError, Tiling},

@@ -1,4 +1,4 @@
-//! Products with what surrounds them in a layer: several of one input, a bias, a gate, a sum. One fork and join each.
+//! Products with what surrounds them in a layer: several of one input, a bias, a gate. One fork and join each.
 use super::{
     Vectors,
     product::{Piece, Product, Split},
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     activations::Activations,
-    elementwise::{self, Activation, add_assign, add_bias},
+    elementwise::{self, Activation, add_bias},
     exec::{Exec, ShapeError},
     matrix::Matrix,
     out::SharedOut,
@@ -98,46 +98,6 @@ pub fn project_gated(
                 (gate.outputs(token, &piece), up.outputs(token, &piece), gate.part_of(&y, token, &piece))
             };
             elementwise::gated_rows(exec.isa, act, gate, up, y);
-        }
-    });
-    Ok(())
-}
-
-/// `sum += projection` (its own `y` holds it afterwards): how a block's output joins the hidden states.
-///
-/// # Errors
-/// As [`project`]; when `sum` has another length than `y`.
-pub fn project_add(
-    exec: &Exec,
-    x: &mut Activations,
-    projection: Projection<'_>,
-    sum: &mut [f32],
-) -> Result<(), ShapeError> {
-    projection.check("project_add", x)?;
-    ShapeError::check("project_add", "sum", projection.y.len(), sum.len())?;
-    if x.m() == 0 {
-        return Ok(());
-    }
-    let Some(vectors) = Vectors::of(exec.isa) else {
-        let y = projection.by_reference(exec, x)?;
-        return add_assign(exec, sum, y);
-    };
-    x.make_for(exec, projection.w);
-    if x.m() > exec.tiling.direct_tokens() {
-        // Many tokens come in many short rows: adding them piece by piece costs more than a pass over all (docs/LOG.md).
-        let Projection { w, bias, y } = projection;
-        project(exec, x, [Projection { w, bias, y: &mut *y }])?;
-        return add_assign(exec, sum, y);
-    }
-    let job = Job::new(exec, projection, x);
-    let sum = SharedOut::new(sum);
-    exec.pool.run(job.split.count(), &|task| {
-        let piece = job.split.piece(task);
-        job.run(exec, vectors, &piece);
-        for token in piece.tokens(job.m) {
-            // SAFETY: a task has its own piece of both.
-            let (y, sum) = unsafe { (job.outputs(token, &piece), job.part_of(&sum, token, &piece)) };
-            elementwise::add_rows(exec.isa, sum, y);
         }
     });
     Ok(())
