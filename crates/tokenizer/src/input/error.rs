@@ -20,7 +20,7 @@ pub enum InputError {
     Archive {
         /// The file.
         file: String,
-        /// `gzip`, `zstd` or `parquet`.
+        /// `gzip`, `zstd`, `xz` or `parquet`.
         what: &'static str,
         /// What the decoder said.
         found: String,

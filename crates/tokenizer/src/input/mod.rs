@@ -1,4 +1,5 @@
-//! Texts from files, one after the other, in bounded memory: plain text, JSON lines and parquet; plain, gzip and zstd.
+//! Texts from files, one after the other, in bounded memory: plain text, JSON lines and parquet; plain, gzip,
+//! zstd and xz.
 //!
 //! ```no_run
 //! use chalot_tokenizer::input::{InputOptions, Texts};
@@ -30,7 +31,7 @@ use crate::spec::PreTokenizer;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputOptions {
     /// What the files are; by default their names tell: `.jsonl` and `.ndjson`, `.parquet`, anything else is plain text, all
-    /// of these with or without `.gz` or `.zst` behind.
+    /// of these with or without `.gz`, `.zst` or `.xz` behind.
     pub kind: Option<Kind>,
     /// The field of JSON lines, or the column of a parquet file, that holds the text.
     pub field: String,
@@ -69,7 +70,7 @@ pub enum Kind {
 /// The kind that a file's name tells.
 fn kind_of(path: &Path) -> Kind {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let name = [".gz", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    let name = [".gz", ".zst", ".zstd", ".xz"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("jsonl" | "ndjson") => Kind::JsonLines,
         Some("parquet") => Kind::Parquet,

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -54,6 +55,8 @@ pub(super) fn open(path: &Path) -> Result<Source, InputError> {
         [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => {
             (Box::new(Zstd { input, frame: None }), Some("zstd"))
         }
+        // Several streams one after the other are one file, as `xz` reads them.
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => (Box::new(XzReader::new(input, true)), Some("xz")),
         _ => (Box::new(input), None),
     };
     Ok(Source { file: path.display().to_string(), reader, packed })

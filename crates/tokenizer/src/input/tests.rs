@@ -14,6 +14,12 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
 /// A text in several members or frames, as appending to an archive makes them.
 fn in_two(bytes: &[u8], pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let (left, right) = bytes.split_at(bytes.len() / 2);
@@ -57,6 +63,7 @@ fn plain_texts_with_a_separator() {
         ("a.txt", whole.clone().into_bytes()),
         ("a.txt.gz", in_two(whole.as_bytes(), gzip)),
         ("a.txt.zst", in_two(whole.as_bytes(), zstd)),
+        ("a.txt.xz", in_two(whole.as_bytes(), xz)),
         // The name does not matter.
         ("b", zstd(whole.as_bytes())),
     ] {
@@ -122,8 +129,10 @@ fn bad_places_are_named() {
     refused(&folder.file("e.jsonl", "[1]\n"), &["e.jsonl", "line 1", "an object"]);
     refused(&folder.0.path().join("missing.txt"), &["missing.txt", "No such file"]);
     let text = "a text that is long enough to be cut off somewhere in its middle".repeat(50);
-    for (name, packed) in [("f.gz", gzip(text.as_bytes())), ("g.zst", zstd(text.as_bytes()))] {
-        let kind = if name.ends_with("gz") { "gzip" } else { "zstd" };
+    for (name, kind, pack) in
+        [("f.gz", "gzip", gzip as fn(&[u8]) -> _), ("g.zst", "zstd", zstd), ("h.xz", "xz", xz)]
+    {
+        let packed = pack(text.as_bytes());
         for len in [6, packed.len() / 2, packed.len() - 1] {
             refused(&folder.file(name, &packed[..len]), &[name, kind, "again"]);
         }

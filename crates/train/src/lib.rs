@@ -1,0 +1,9 @@
+//! Trains ternary language models from scratch.
+pub mod data;
+pub mod random;
+pub mod recipe;
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,322 @@
+//! The tables of a recipe, their defaults and their limits.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that decides what a run makes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What the model is called.
+    pub name: String,
+    /// All random numbers come from it.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Of the weights; written into the model card.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// A sentence or two about the model; written into the model card.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The texts.
+    pub data: Data,
+    /// The vocabulary.
+    pub tokenizer: Vocabulary,
+    /// How long, and how much at a time.
+    pub train: Training,
+    /// Measuring on held-out text.
+    #[serde(default)]
+    pub evaluate: Evaluation,
+    /// What is kept to go on from.
+    #[serde(default)]
+    pub checkpoint: Checkpoints,
+}
+
+/// `[data]`: the texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// What they are made of.
+    pub texts: Vec<TextSource>,
+    /// Which of them are only measured.
+    pub held_out: HeldOut,
+    /// What is done to them first.
+    #[serde(default)]
+    pub prepare: Prepare,
+}
+
+/// `[[data.texts]]`: a file or a folder of texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSource {
+    /// Plain text, JSON lines or parquet, also packed with gzip, zstd or xz; or a folder of such files.
+    pub path: String,
+    /// Where it can be had by everyone.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Its licence; written into the model card.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// A list of the texts that are used: `repeat <TAB> opening words <TAB> name`.
+    #[serde(default)]
+    pub books: Option<String>,
+    /// How often an epoch reads it, where no list says so.
+    #[serde(default = "one_usize")]
+    pub repeat: usize,
+    /// What stands between two texts of a plain file; empty: a file is one text.
+    #[serde(default = "end_of_text")]
+    pub separator: String,
+    /// The field of JSON lines or the column of a parquet file that holds the text.
+    #[serde(default = "text")]
+    pub field: String,
+}
+
+/// `[data.held_out]`: whole texts (books) that are only measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOut {
+    /// Each text with such a number.
+    #[serde(default)]
+    pub every: Option<usize>,
+    /// One text in so many, by a hash of its words: the same ones whatever else there is.
+    #[serde(default)]
+    pub hash: Option<usize>,
+    /// Texts whose names contain one of these.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// What is done to the texts before they are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prepare {
+    /// A text is a document, as it is.
+    #[default]
+    Nothing,
+    /// Books become chapters of clean prose.
+    Prose,
+}
+
+/// `[tokenizer]`: a vocabulary to train, or one to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vocabulary {
+    /// Entries, special tokens and single bytes among them.
+    #[serde(default = "vocabulary_size")]
+    pub size: usize,
+    /// A tokenizer.json to take instead of training one.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// How text is cut before merging: gpt2, cl100k, o200k, llama3, qwen2, or a regular expression.
+    #[serde(default = "gpt2")]
+    pub pattern: String,
+    /// The token between two documents, from which generation begins.
+    #[serde(default = "end_of_text")]
+    pub end_of_text: String,
+    /// More special tokens.
+    #[serde(default)]
+    pub special_tokens: Vec<String>,
+}
+
+/// `[train]`: how long, and how much at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Steps of the optimizer.
+    pub steps: u64,
+    /// Tokens of a row that are predicted.
+    pub context: usize,
+    /// Rows of a step.
+    pub rows: usize,
+    /// Rows that are computed together; `rows` is this times a power of two. The sum of the gradients of all parts is the same
+    /// for any number of processes.
+    #[serde(default)]
+    pub micro_rows: Option<usize>,
+    /// Where rows begin.
+    #[serde(default)]
+    pub cut: Cut,
+    /// The run stops when the mean loss of 20 steps is higher than the lowest such mean by so much, in nats; 0: never.
+    #[serde(default = "spike")]
+    pub spike: f64,
+}
+
+/// Where rows begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cut {
+    /// One behind the other.
+    #[default]
+    Anywhere,
+    /// With a document or a paragraph of narration, so that a model that begins from nothing begins like that.
+    Paragraphs,
+}
+
+/// `[evaluate]`: measuring on held-out text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluation {
+    /// Each so many steps, and at the end.
+    pub every: u64,
+    /// At most so many tokens of held-out text.
+    pub tokens: usize,
+    /// Tokens of the sample; 0: no sample.
+    pub sample: usize,
+    /// What the sample goes on from.
+    pub prompt: String,
+    /// Of the sample; 0: the likeliest token each time.
+    pub temperature: Temperature,
+}
+
+impl Default for Evaluation {
+    fn default() -> Evaluation {
+        let temperature = Temperature::default();
+        Evaluation { every: 500, tokens: 32_768, sample: 100, prompt: String::new(), temperature }
+    }
+}
+
+/// In hundredths, so that it can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "f32", into = "f32")]
+pub struct Temperature(u32);
+
+impl Temperature {
+    /// As a number.
+    pub fn value(self) -> f32 {
+        self.0 as f32 / 100.0
+    }
+}
+
+impl Default for Temperature {
+    fn default() -> Temperature {
+        Temperature(80)
+    }
+}
+
+impl From<f32> for Temperature {
+    fn from(value: f32) -> Temperature {
+        Temperature((value * 100.0).round() as u32)
+    }
+}
+
+impl From<Temperature> for f32 {
+    fn from(temperature: Temperature) -> f32 {
+        temperature.value()
+    }
+}
+
+/// `[checkpoint]`: what is kept to go on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoints {
+    /// Each so many steps, and at the end.
+    pub every: u64,
+    /// How many of the newest are kept.
+    pub keep: usize,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Checkpoints {
+        Checkpoints { every: 500, keep: 2 }
+    }
+}
+
+/// Key, what was found, what to do.
+pub(super) type Wrong = (String, String, String);
+
+impl Recipe {
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        let wrong = |key: &str, found: String, mend: &str| Err((key.into(), found, mend.into()));
+        if self.data.texts.is_empty() {
+            return wrong("data.texts", "no texts".into(), "name a file or a folder with [[data.texts]]");
+        }
+        let held_out = &self.data.held_out;
+        let ways = usize::from(held_out.every.is_some())
+            + usize::from(held_out.hash.is_some())
+            + usize::from(!held_out.names.is_empty());
+        if ways != 1 {
+            return wrong(
+                "data.held_out",
+                format!("{ways} of the keys every, hash and names"),
+                "say in one way which texts are held out",
+            );
+        }
+        for (key, value) in [("every", held_out.every), ("hash", held_out.hash)] {
+            if value.is_some_and(|value| value < 2) {
+                return wrong(
+                    &format!("data.held_out.{key}"),
+                    format!("{}", value.unwrap_or(0)),
+                    "hold out one text in 2 or more",
+                );
+            }
+        }
+        for (key, value) in [
+            ("train.steps", self.train.steps),
+            ("train.rows", self.train.rows as u64),
+            ("train.context", self.train.context as u64),
+            ("evaluate.every", self.evaluate.every),
+            ("checkpoint.every", self.checkpoint.every),
+            ("checkpoint.keep", self.checkpoint.keep as u64),
+        ] {
+            if value == 0 {
+                return wrong(key, "0".into(), "it must be at least 1");
+            }
+        }
+        let micro = self.train.micro_rows();
+        let parts = self.train.rows.checked_div(micro).unwrap_or(0);
+        if micro == 0 || !self.train.rows.is_multiple_of(micro) || !parts.is_power_of_two() {
+            return wrong(
+                "train.micro_rows",
+                format!("{micro} of {} rows", self.train.rows),
+                "train.rows must be train.micro_rows times a power of two",
+            );
+        }
+        if !(self.train.spike >= 0.0 && self.train.spike.is_finite()) {
+            return wrong("train.spike", self.train.spike.to_string(), "give nats, or 0 to never stop");
+        }
+        Ok(())
+    }
+}
+
+impl Training {
+    /// Rows that are computed together.
+    pub fn micro_rows(&self) -> usize {
+        self.micro_rows.unwrap_or(self.rows)
+    }
+
+    /// Parts of a step: a power of two.
+    pub fn parts(&self) -> usize {
+        self.rows / self.micro_rows().max(1)
+    }
+
+    /// Tokens that a step predicts.
+    pub fn tokens(&self) -> u64 {
+        (self.rows * self.context) as u64
+    }
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn one_usize() -> usize {
+    1
+}
+
+fn vocabulary_size() -> usize {
+    4096
+}
+
+fn end_of_text() -> String {
+    "<|endoftext|>".into()
+}
+
+fn text() -> String {
+    "text".into()
+}
+
+fn gpt2() -> String {
+    "gpt2".into()
+}
+
+fn spike() -> f64 {
+    1.5
+}
