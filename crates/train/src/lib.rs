@@ -1,4 +1,5 @@
 //! Trains ternary language models from scratch.
+pub mod checkpoint;
 pub mod data;
 pub mod random;
 pub mod recipe;
