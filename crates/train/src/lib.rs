@@ -1,6 +1,7 @@
 //! Trains ternary language models from scratch.
 pub mod checkpoint;
 pub mod data;
+pub mod log;
 pub mod random;
 pub mod recipe;
 

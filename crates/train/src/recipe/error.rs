@@ -39,10 +39,7 @@ pub(super) fn one_line(error: &toml::de::Error, text: &str) -> String {
     let line =
         error.span().map(|span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1);
     let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-    let at = error
-        .span()
-        .and_then(|span| text.get(span))
-        .map(|text| text.lines().next().unwrap_or_default().trim());
+    let at = line.and_then(|line| text.lines().nth(line - 1)).map(str::trim);
     match (line, at.filter(|at| !at.is_empty() && at.len() < 80)) {
         (Some(line), Some(at)) => format!("line {line}: {at}: {message}"),
         (Some(line), None) => format!("line {line}: {message}"),
