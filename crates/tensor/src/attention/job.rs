@@ -73,12 +73,26 @@ impl Job<'_, '_> {
         }
     }
 
-    /// The online softmax of one chunk into `state`.
+    /// The tiles of `chunk` that any row sees.
+    #[inline(always)]
+    fn tiles(&self, chunk: usize) -> Range<usize> {
+        let seen = self.call.visible(self.tokens.start).start..self.call.visible(self.tokens.end - 1).end;
+        let first = (seen.start / KvBlock::TOKENS).max(chunk * TILES);
+        first..seen.end.div_ceil(KvBlock::TOKENS).min((chunk + 1) * TILES)
+    }
+
+    /// The memory of the first tile of `chunk`.
+    pub(super) fn first_lines(&self, chunk: usize) -> Lines<'_> {
+        (self.call.blocks)(self.tiles(chunk).start).lines(self.kv_head)
+    }
+
+    /// The online softmax of one chunk into `state`. `after` is what this thread reads next.
     #[inline(always)]
     fn chunk<L: Lanes>(
         &self,
         l: L,
         chunk: usize,
+        after: Lines<'_>,
         queries: &Queries,
         rows: &mut RowScratch,
         wide: &mut WideTile,
@@ -86,19 +100,13 @@ impl Job<'_, '_> {
     ) {
         state.clear();
         let head_dim = self.call.params.head_dim;
-        let seen = self.call.visible(self.tokens.start).start..self.call.visible(self.tokens.end - 1).end;
-        let first = (seen.start / KvBlock::TOKENS).max(chunk * TILES);
-        let tiles = seen.end.div_ceil(KvBlock::TOKENS);
-        let end = tiles.min((chunk + 1) * TILES);
-        for tile in first..end {
+        let tiles = self.tiles(chunk);
+        let end = tiles.end;
+        for tile in tiles {
             let base = tile * KvBlock::TOKENS;
             let block = (self.call.blocks)(tile);
             // Fetched while this tile is computed: memory is too slow to be asked only when needed.
-            let next = if tile + 1 < tiles {
-                (self.call.blocks)(tile + 1).lines(self.kv_head)
-            } else {
-                Lines::default()
-            };
+            let next = if tile + 1 < end { (self.call.blocks)(tile + 1).lines(self.kv_head) } else { after };
             match block.storage() {
                 Storage::F32(planes) => {
                     let now = planes.head(self.kv_head, head_dim);
@@ -201,6 +209,8 @@ impl Job<'_, '_> {
 /// A job from beginning to end.
 pub(super) struct Whole<'a, 'call> {
     pub job: Job<'a, 'call>,
+    /// What this thread reads after it.
+    pub after: Lines<'a>,
     pub size: Size,
     pub workspace: &'a mut Workspace,
     pub out: &'a SharedOut<'a, f32>,
@@ -215,11 +225,12 @@ impl Kernel for Whole<'_, '_> {
         let mut merged = State::of(merged, &self.size);
         let chunks = self.job.call.chunks(&self.job.tokens);
         if chunks.len() == 1 {
-            self.job.chunk(l, chunks.start, queries, rows, wide, &mut merged);
+            self.job.chunk(l, chunks.start, self.after, queries, rows, wide, &mut merged);
         } else {
-            for chunk in chunks {
+            for chunk in chunks.clone() {
                 let mut state = State::of(current, &self.size);
-                self.job.chunk(l, chunk, queries, rows, wide, &mut state);
+                let after = if chunk + 1 < chunks.end { self.job.first_lines(chunk + 1) } else { self.after };
+                self.job.chunk(l, chunk, after, queries, rows, wide, &mut state);
                 self.job.merge(l, chunk, &Seen::of(current, &self.size), rows, &mut merged);
             }
         }
@@ -232,6 +243,8 @@ pub(super) struct OneChunk<'a, 'call> {
     pub job: Job<'a, 'call>,
     pub size: Size,
     pub chunk: usize,
+    /// What this thread reads after it.
+    pub after: Lines<'a>,
     pub workspace: &'a mut Workspace,
     /// `size.state()` long.
     pub memory: &'a mut [[f32; LANES]],
@@ -244,7 +257,7 @@ impl Kernel for OneChunk<'_, '_> {
         let Workspace { queries, rows, wide, .. } = self.workspace;
         self.job.gather(l, queries);
         let mut state = State::of(self.memory, &self.size);
-        self.job.chunk(l, self.chunk, queries, rows, wide, &mut state);
+        self.job.chunk(l, self.chunk, self.after, queries, rows, wide, &mut state);
     }
 }
 

@@ -139,24 +139,35 @@ impl Call<'_> {
         let (workspaces, partials) =
             scratch.prepare(threads.min(tasks), &size, if split { tasks } else { 0 });
         if !split {
-            each(exec, workspaces, jobs, &|i, workspace| {
-                dispatch(exec.isa, Whole { job: job(i), size, workspace, out });
+            each(exec, workspaces, jobs, &|i, next, workspace| {
+                let next = next.map(job);
+                let after = next.as_ref().map(|job| job.first_lines(self.chunks(&job.tokens).start));
+                dispatch(
+                    exec.isa,
+                    Whole { job: job(i), after: after.unwrap_or_default(), size, workspace, out },
+                );
             });
             return Ok(());
         }
 
         // Every chunk by itself, then their merging, in order.
         let shared = SharedOut::new(&mut *partials);
-        each(exec, workspaces, tasks, &|i, workspace| {
+        // The i-th task, unless its tokens see nothing of the chunk.
+        let task = |i: usize| {
             let (job, chunk) = (job(i / chunks.len()), chunks.start + i % chunks.len());
-            if self.chunks(&job.tokens).contains(&chunk) {
+            self.chunks(&job.tokens).contains(&chunk).then_some((job, chunk))
+        };
+        each(exec, workspaces, tasks, &|i, next, workspace| {
+            let next = next.and_then(task);
+            let after = next.as_ref().map(|(job, chunk)| job.first_lines(*chunk)).unwrap_or_default();
+            if let Some((job, chunk)) = task(i) {
                 // SAFETY: task i alone takes the i-th state.
                 let memory = unsafe { shared.part(i * size.state(), size.state()) };
-                dispatch(exec.isa, OneChunk { job, size, chunk, workspace, memory });
+                dispatch(exec.isa, OneChunk { job, size, chunk, after, workspace, memory });
             }
         });
         let partials = &*partials;
-        each(exec, workspaces, jobs, &|i, workspace| {
+        each(exec, workspaces, jobs, &|i, _, workspace| {
             let states = &partials[i * chunks.len() * size.state()..][..chunks.len() * size.state()];
             let first_chunk = chunks.start;
             dispatch(exec.isa, Merge { job: job(i), size, first_chunk, states, workspace, out });
@@ -165,18 +176,24 @@ impl Call<'_> {
     }
 }
 
-/// `f(i, a workspace)` for every i below `n`, in any order, on as many threads as there are workspaces.
-fn each(exec: &Exec, workspaces: &[Mutex<Workspace>], n: usize, f: &(dyn Fn(usize, &mut Workspace) + Sync)) {
+/// `f(i, what the same thread does next, a workspace)` for every i below `n`, on as many threads as there are workspaces.
+///
+/// A thread takes its next i before it does one, so that it can ask for that memory in time.
+fn each(
+    exec: &Exec,
+    workspaces: &[Mutex<Workspace>],
+    n: usize,
+    f: &(dyn Fn(usize, Option<usize>, &mut Workspace) + Sync),
+) {
     let next = AtomicUsize::new(0);
     exec.pool.run(workspaces.len(), &|worker| {
         // Never contended: task `worker` runs once. A panic of an earlier call left nothing that matters.
         let mut workspace = workspaces[worker].lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= n {
-                break;
-            }
-            f(i, &mut workspace);
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < n);
+        let mut current = take();
+        while let Some(i) = current {
+            current = take();
+            f(i, current, &mut workspace);
         }
     });
 }
