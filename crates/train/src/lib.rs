@@ -2,6 +2,7 @@
 pub mod checkpoint;
 pub mod data;
 pub mod log;
+pub mod plot;
 pub mod random;
 pub mod recipe;
 
