@@ -3,8 +3,10 @@ pub mod checkpoint;
 pub mod data;
 pub mod log;
 pub mod plot;
+pub mod processes;
 pub mod random;
 pub mod recipe;
+pub mod run;
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -16,4 +16,4 @@ pub use prepare::{Prepared, Progress, Split, Summary};
 pub use windows::{Rows, Windows, held_out};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

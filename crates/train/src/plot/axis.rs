@@ -52,7 +52,7 @@ impl Axis {
 
     /// The points of a curve from where it comes into the range on.
     pub(super) fn visible<'a>(&self, points: &'a [(f64, f64)]) -> &'a [(f64, f64)] {
-        let begin = points.iter().position(|point| point.1 <= self.high).unwrap_or(0);
+        let begin = points.iter().position(|point| (self.low..=self.high).contains(&point.1)).unwrap_or(0);
         &points[begin..]
     }
 
