@@ -65,7 +65,7 @@ fn drawn(panel: &Panel, width: usize, several: bool, paint: &dyn Fn(usize, &str)
     let line_of = |value: f64| ((1.0 - values.place(value)) * (LINES * 4 - 1) as f64).round() as usize / 4;
     let mut out = String::new();
     // The value at the end of each curve, on its line or the next free one.
-    let mut end_at = vec![None; LINES];
+    let mut end_at = [None; LINES];
     for (curve, text) in panel.curves.iter().zip(&ends) {
         let wanted = line_of(curve.last());
         let free = (wanted..LINES).chain((0..wanted).rev()).find(|&line| end_at[line].is_none());

@@ -55,21 +55,9 @@ pub enum RunError {
         /// What was said against it.
         why: String,
     },
-    /// The system refuses.
-    #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
 }
 
 impl RunError {
-    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> RunError {
-        RunError::Io { file: path.display().to_string(), source }
-    }
-
     pub(crate) fn model(what: impl Into<String>, why: impl std::fmt::Display) -> RunError {
         RunError::Model { what: what.into(), why: why.to_string() }
     }

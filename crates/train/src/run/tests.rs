@@ -105,7 +105,7 @@ impl Learner for Pairs {
 
     fn export(&self, file: &Path) -> Result<(), RunError> {
         let bytes: Vec<u8> = self.logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-        fs::write(file, bytes).map_err(|error| RunError::io(file, error))
+        fs::write(file, bytes).map_err(|error| RunError::model("the file", error))
     }
 }
 
