@@ -40,18 +40,17 @@ pub struct Values {
     pub tiling: Tiling,
 }
 
-impl Default for Values {
-    fn default() -> Self {
+impl Values {
+    /// Of a machine with `isa` that was not measured.
+    pub fn of(isa: Isa) -> Self {
         Self {
             threads: default_threads(),
             packing: Packing::Trit2,
             chunk: EngineOptions::default().chunk,
-            tiling: Tiling::default(),
+            tiling: Tiling::of(isa),
         }
     }
-}
 
-impl Values {
     /// For engines.
     pub fn engine_options(&self) -> EngineOptions {
         EngineOptions { chunk: self.chunk }
@@ -180,7 +179,7 @@ pub struct Tuning {
 impl Tuning {
     /// The tuning of this machine for `isa`, which the user has `asked` for or not.
     pub fn read(isa: Isa, asked: bool) -> Self {
-        let defaults = |origin| Self { values: Values::default(), origin };
+        let defaults = |origin| Self { values: Values::of(isa), origin };
         let Some(file) = file() else { return defaults(Origin::Defaults) };
         let content = match content(&file) {
             Ok(Some(content)) => content,

@@ -1,7 +1,7 @@
 //! Where and how to compute: the instructions and the threads.
 use std::{fmt, ops::RangeInclusive, sync::Arc};
 
-use chalot_simd::Isa;
+use chalot_simd::{Isa, IsaKind};
 
 use crate::pool::Pool;
 
@@ -21,7 +21,7 @@ pub struct Exec {
 impl Exec {
     /// `threads` threads (the caller's included, at least one) on `isa`, work cut as suits most machines.
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, pool: Arc::new(Pool::new(threads)), tiling: Tiling::default() }
+        Self { isa, pool: Arc::new(Pool::new(threads)), tiling: Tiling::of(isa) }
     }
 
     /// The same threads and instructions with work cut otherwise.
@@ -40,7 +40,7 @@ pub struct Tiling {
 
 impl Tiling {
     /// Possible [`Tiling::direct_tokens`]: fewer do not make token tiles that panels have kernels for.
-    pub const DIRECT_TOKENS: RangeInclusive<usize> = 12..=64;
+    pub const DIRECT_TOKENS: RangeInclusive<usize> = 12..=1024;
     /// Possible [`Tiling::panel_token_tiles`]: a panel task has buffers for so many.
     pub const PANEL_TOKEN_TILES: RangeInclusive<usize> = 1..=16;
     /// Possible [`Tiling::task_bytes`].
@@ -54,6 +54,13 @@ impl Tiling {
             panel_token_tiles: within(panel_token_tiles, Self::PANEL_TOKEN_TILES),
             task_bytes: within(task_bytes, Self::TASK_BYTES),
         }
+    }
+
+    /// What suits most machines with `isa`. Thirty-two registers hide the unpacking of weights behind the products of some 64
+    /// tokens; sixteen do not.
+    pub fn of(isa: Isa) -> Self {
+        let direct_tokens = if isa.kind() == IsaKind::Avx512 { 64 } else { 12 };
+        Self { direct_tokens, ..Self::default() }
     }
 
     /// Up to this many tokens weights are taken straight from their packed form; for more they are unpacked into panels.

@@ -131,7 +131,8 @@ impl Split {
     /// For `m` tokens.
     pub fn of(exec: &Exec, w: &Matrix, m: usize) -> Self {
         let (tiles, most) = (w.tiles(), exec.pool.threads() * TASKS_PER_THREAD);
-        if m <= exec.tiling.direct_tokens() {
+        // Bytes lie as they are multiplied: there is nothing to unpack.
+        if m <= exec.tiling.direct_tokens() || matches!(w.format(), Format::Int8(_)) {
             let work = w.bytes() / 4 * m.max(4);
             let row_parts = (work / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
             return Self { tiles, token_tiles: None, row_parts, token_parts: 1 };

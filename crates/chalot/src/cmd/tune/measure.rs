@@ -27,7 +27,7 @@ const SEED: u64 = 1;
 
 /// Tokens of the works.
 const PROMPT: usize = 512;
-const FEW: [usize; 3] = [14, 20, 24];
+const FEW: [usize; 4] = [16, 24, 64, 128];
 const TURN: (usize, usize) = (32, 8);
 const DECODE: usize = 4;
 
@@ -38,7 +38,7 @@ pub enum Work {
     Decode,
     /// A short prompt and some tokens one after the other.
     Turn,
-    /// Passes of a few more tokens than 12.
+    /// Passes of more tokens than a draft and fewer than a chunk.
     Few,
     /// A long prompt.
     Prompt,
@@ -50,7 +50,7 @@ impl Work {
         match self {
             Work::Decode => "token after token",
             Work::Turn => "32 tokens, then 8 singly",
-            Work::Few => "14, 20 and 24 tokens",
+            Work::Few => "16 to 128 tokens",
             Work::Prompt => "512 tokens",
         }
     }

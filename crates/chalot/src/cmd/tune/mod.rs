@@ -77,7 +77,7 @@ pub fn tune(args: &Tune, threads: Option<usize>, settings: &Settings) -> anyhow:
         true => Patience { time: Duration::from_millis(1200), rounds: 3..=7 },
         false => Patience { time: Duration::from_millis(5500), rounds: 5..=61 },
     };
-    let mut defaults = Values::default();
+    let mut defaults = Values::of(settings.isa);
     defaults.threads = threads.unwrap_or(defaults.threads);
     let mut tuner = Tuner {
         bench: Bench::new(&args.shape, settings.isa)?,
@@ -96,7 +96,7 @@ pub fn tune(args: &Tune, threads: Option<usize>, settings: &Settings) -> anyhow:
             values.tiling =
                 Tiling::new(values.tiling.direct_tokens(), values.tiling.panel_token_tiles(), bytes);
         })?;
-        tuner.decide("direct_tokens", Work::Few, &[12, 16, 24], |values, &tokens| {
+        tuner.decide("direct_tokens", Work::Few, &[12, 24, 64, 1024], |values, &tokens| {
             values.tiling =
                 Tiling::new(tokens, values.tiling.panel_token_tiles(), values.tiling.task_bytes());
         })?;
