@@ -25,6 +25,13 @@ use crate::{
 /// Tiles of a chunk.
 const TILES: usize = CHUNK / KvBlock::TOKENS;
 
+/// What computing a chunk takes.
+struct Scratch<'a> {
+    queries: &'a Queries,
+    rows: &'a mut RowScratch,
+    wide: &'a mut WideTile,
+}
+
 #[derive(Clone)]
 pub(super) struct Job<'a, 'call> {
     pub call: &'a Call<'call>,
@@ -93,12 +100,11 @@ impl Job<'_, '_> {
         l: L,
         chunk: usize,
         after: Lines<'_>,
-        queries: &Queries,
-        rows: &mut RowScratch,
-        wide: &mut WideTile,
+        scratch: &mut Scratch<'_>,
         state: &mut State<'_>,
     ) {
         state.clear();
+        let Scratch { queries, rows, wide } = scratch;
         let head_dim = self.call.params.head_dim;
         let tiles = self.tiles(chunk);
         let end = tiles.end;
@@ -225,12 +231,13 @@ impl Kernel for Whole<'_, '_> {
         let mut merged = State::of(merged, &self.size);
         let chunks = self.job.call.chunks(&self.job.tokens);
         if chunks.len() == 1 {
-            self.job.chunk(l, chunks.start, self.after, queries, rows, wide, &mut merged);
+            let scratch = &mut Scratch { queries, rows, wide };
+            self.job.chunk(l, chunks.start, self.after, scratch, &mut merged);
         } else {
             for chunk in chunks.clone() {
                 let mut state = State::of(current, &self.size);
                 let after = if chunk + 1 < chunks.end { self.job.first_lines(chunk + 1) } else { self.after };
-                self.job.chunk(l, chunk, after, queries, rows, wide, &mut state);
+                self.job.chunk(l, chunk, after, &mut Scratch { queries, rows, wide }, &mut state);
                 self.job.merge(l, chunk, &Seen::of(current, &self.size), rows, &mut merged);
             }
         }
@@ -257,7 +264,7 @@ impl Kernel for OneChunk<'_, '_> {
         let Workspace { queries, rows, wide, .. } = self.workspace;
         self.job.gather(l, queries);
         let mut state = State::of(self.memory, &self.size);
-        self.job.chunk(l, self.chunk, self.after, queries, rows, wide, &mut state);
+        self.job.chunk(l, self.chunk, self.after, &mut Scratch { queries, rows, wide }, &mut state);
     }
 }
 
