@@ -67,6 +67,10 @@ pub struct ModelConfig {
     /// The mixture of experts, when a layer has one.
     #[serde(default)]
     pub experts: Option<ExpertsConfig>,
+    /// The brain map: the first so many layers are a shallow region whose hidden states the final norm and the head
+    /// understand, so that drafts may leave the model there. 0 when the model was not trained for that.
+    #[serde(default)]
+    pub shallow_layers: usize,
 }
 
 /// One rotary position embedding.
@@ -138,6 +142,10 @@ pub struct ExpertsConfig {
     /// Width of the expert that every token visits.
     #[serde(default)]
     pub shared_intermediate_size: Option<usize>,
+    /// Each expert, the shared one included, has an RMS norm before its `down` (as dense layers with
+    /// [`ModelConfig::sub_norms`]).
+    #[serde(default)]
+    pub sub_norms: bool,
     /// Factor of the routed experts' sum.
     #[serde(default = "one")]
     pub scale: f32,
@@ -229,6 +237,10 @@ impl ModelConfig {
             if layer.experts && self.experts.is_none() {
                 return fail(&format!("layers[{index}].experts"), "true".into(), "an `experts` section");
             }
+        }
+        if self.shallow_layers > self.layers.len() {
+            let expected = format!("at most the {} layers", self.layers.len());
+            return fail("shallow_layers", self.shallow_layers.to_string(), &expected);
         }
         if let Some(experts) = &self.experts {
             for (field, value) in [

@@ -50,6 +50,7 @@ pub fn shape(name: &str) -> Option<ModelConfig> {
             biases: Biases::default(),
             layers: vec![LayerConfig { window: None, rope: 0, experts: false }; layers],
             experts: None,
+            shallow_layers: 0,
         }
     };
     let bitnet = |config| ModelConfig {

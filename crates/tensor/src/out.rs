@@ -33,6 +33,11 @@ impl<'a, T> SharedOut<'a, T> {
         self.len == 0
     }
 
+    /// Where the slice starts.
+    pub(crate) fn pointer(&self) -> *mut T {
+        self.start
+    }
+
     /// The part `[start, start + len)`.
     ///
     /// # Panics

@@ -163,6 +163,7 @@ mod tests {
             intermediate_size: 1,
             renormalize: false,
             shared_intermediate_size: None,
+            sub_norms: false,
             scale: 1.0,
         };
         assert_eq!(weight_factor(&config, &[0.5, 0.25, 0.25], &[0, 2]), 1.0);

@@ -146,14 +146,24 @@ impl Assembler<'_> {
         let weight = self.weights.matrix(role, Usage::Router, experts.count, hidden)?;
         let [gates, ups, downs] = self.weights.experts(layer, hidden, experts)?;
         let linear = |weight| Linear { weight, bias: None };
-        let networks = gates.into_iter().zip(ups).zip(downs).map(|((gate, up), down)| GatedFfn {
+        let width = experts.intermediate_size;
+        // Those of all experts in one; nothing is asked for that is larger than the experts themselves.
+        let norms = |part, len| self.weights.norm(Role::Layer(layer, part), len);
+        let sub_norms =
+            experts.sub_norms.then(|| norms(Part::ExpertsSubNorm, experts.count * width)).transpose()?;
+        let sub_norm =
+            |index: usize| sub_norms.as_ref().map(|all| all[index * width..][..width].to_vec());
+        let networks = gates.into_iter().zip(ups).zip(downs).enumerate();
+        let networks = networks.map(|(index, ((gate, up), down))| GatedFfn {
             gate: linear(gate),
             up: linear(up),
             down: linear(down),
-            sub_norm: None,
+            sub_norm: sub_norm(index),
         });
-        let shared =
-            experts.shared_intermediate_size.map(|width| self.network(layer, Where::Shared, width, false));
+        let shared = experts.shared_intermediate_size.map(|width| {
+            let sub_norm = experts.sub_norms.then(|| norms(Part::SharedSubNorm, width)).transpose()?;
+            Ok::<_, ModelError>(GatedFfn { sub_norm, ..self.network(layer, Where::Shared, width, false)? })
+        });
         Ok(Experts {
             router: linear(weight),
             selection_bias: self.weights.selection_bias(layer, experts.count)?,
@@ -196,7 +206,12 @@ fn layer_tensors(
     let has_experts = config.layers[layer].experts;
     let (q_norm, k_norm) = qk_norm_widths(config);
     let has_qk_norm = config.qk_norm != QkNorm::None;
+    let experts = config.experts.as_ref().filter(|experts| has_experts && experts.sub_norms);
+    let expert_norms = experts.map(|experts| experts.count.saturating_mul(experts.intermediate_size));
+    let shared_norm = experts.and_then(|experts| experts.shared_intermediate_size);
     let norms = [
+        (Part::ExpertsSubNorm, expert_norms.unwrap_or(0), expert_norms.is_some()),
+        (Part::SharedSubNorm, shared_norm.unwrap_or(0), shared_norm.is_some()),
         (Part::AttentionNorm, hidden, true),
         (Part::QueryNorm, q_norm, has_qk_norm),
         (Part::KeyNorm, k_norm, has_qk_norm),

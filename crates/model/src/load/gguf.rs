@@ -190,6 +190,7 @@ impl Keys<'_> {
             },
             layers: self.layers()?,
             experts: None,
+            shallow_layers: 0,
         })
     }
 
@@ -261,6 +262,7 @@ impl Keys<'_> {
             intermediate_size: self.usize("expert_feed_forward_length")?.unwrap_or(config.intermediate_size),
             renormalize: self.gguf.metadata.bool(&self.key("expert_weights_norm"))?.unwrap_or(renormalize),
             shared_intermediate_size: None,
+            sub_norms: false,
             scale: self.f32("expert_weights_scale")?.filter(|&scale| scale != 0.0).unwrap_or(1.0),
         });
         Ok(())

@@ -287,6 +287,7 @@ impl Fields<'_> {
             biases: Biases::default(),
             layers: vec![LayerConfig { window: None, rope: 0, experts: false }; layers],
             experts: None,
+            shallow_layers: 0,
         })
     }
 
@@ -396,6 +397,7 @@ impl Fields<'_> {
             intermediate_size,
             renormalize: json.bool("norm_topk_prob")?.unwrap_or(false),
             shared_intermediate_size: None,
+            sub_norms: false,
             scale: 1.0,
         })
     }

@@ -46,6 +46,7 @@ pub(super) fn config(file: &str, name: &str, llama2c: &Llama2c) -> Result<ModelC
         biases: Biases::default(),
         layers: vec![LayerConfig { window: None, rope: 0, experts: false }; header.layers],
         experts: None,
+        shallow_layers: 0,
     };
     config.validate(file)?;
     Ok(config)

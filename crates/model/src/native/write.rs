@@ -130,7 +130,8 @@ impl<'a> NativeWriter<'a> {
 
     fn network(&mut self, layer: usize, place: Where, ffn: &GatedFfn) -> Result<(), ModelError> {
         if let Some(norm) = &ffn.sub_norm {
-            self.vector(&Names::Gguf.weight(Role::Layer(layer, Part::FfnSubNorm)), norm)?;
+            let part = if place == Where::Shared { Part::SharedSubNorm } else { Part::FfnSubNorm };
+            self.vector(&Names::Gguf.weight(Role::Layer(layer, part)), norm)?;
         }
         for (projection, linear) in Projection::ALL.into_iter().zip([&ffn.gate, &ffn.up, &ffn.down]) {
             self.linear(Role::Layer(layer, Part::Ffn(place, projection)), linear)?;
@@ -142,6 +143,11 @@ impl<'a> NativeWriter<'a> {
         self.linear(Role::Layer(layer, Part::Router), &experts.router)?;
         if let Some(bias) = &experts.selection_bias {
             self.vector(&Names::Gguf.weight(Role::Layer(layer, Part::SelectionBias)), bias)?;
+        }
+        let sub_norms: Vec<f32> =
+            experts.experts.iter().filter_map(|expert| expert.sub_norm.as_deref()).flatten().copied().collect();
+        if !sub_norms.is_empty() {
+            self.vector(&Names::Gguf.weight(Role::Layer(layer, Part::ExpertsSubNorm)), &sub_norms)?;
         }
         if let Some(shared) = &experts.shared {
             self.network(layer, Where::Shared, shared)?;

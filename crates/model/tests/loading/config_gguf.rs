@@ -148,6 +148,7 @@ fn mixtures_of_experts() {
         intermediate_size: 24,
         renormalize: true,
         shared_intermediate_size: None,
+        sub_norms: false,
         scale: 1.0,
     };
     assert_eq!(config(&qwen).experts.as_ref(), Some(&expected));

@@ -67,6 +67,7 @@ pub fn config(family: Family) -> ModelConfig {
         intermediate_size: 40,
         renormalize,
         shared_intermediate_size: shared,
+        sub_norms: false,
         scale: 1.0,
     };
     let layer = LayerConfig { window: None, rope: 0, experts: false };
@@ -94,6 +95,7 @@ pub fn config(family: Family) -> ModelConfig {
         biases: Biases::default(),
         layers: vec![layer; 3],
         experts: None,
+        shallow_layers: 0,
     };
     match family {
         Llama => config.rope[0].style = RopeStyle::Interleaved,

@@ -19,12 +19,12 @@
 //!
 //! The coefficients are minimax fits (Remez exchange on the relative error), rounded to `f32`.
 
-pub(crate) mod lanes;
+pub mod lanes;
 mod peak;
 mod scalar;
 #[cfg(test)]
 mod tests;
-pub(crate) mod vector;
+pub mod vector;
 
 pub use peak::fma_peak;
 pub use scalar::{erf, exp, gelu_erf, gelu_tanh, sigmoid, silu, tanh};

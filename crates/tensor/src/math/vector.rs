@@ -16,8 +16,9 @@ fn polynomial<L: Lanes, const N: usize>(l: L, coefficients: &[f32; N], x: L::V) 
     p
 }
 
+/// e^x.
 #[inline(always)]
-pub(crate) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
+pub fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     let one = l.splat(1.0);
     let x = l.min(l.splat(EXP_MAX), l.max(l.splat(EXP_MIN), x));
     let n = l.round(l.mul(x, l.splat(LOG2_E)));
@@ -28,13 +29,15 @@ pub(crate) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     l.scale_by_power_of_two(p, n)
 }
 
+/// x · sigmoid(x).
 #[inline(always)]
-pub(crate) fn silu<L: Lanes>(l: L, x: L::V) -> L::V {
+pub fn silu<L: Lanes>(l: L, x: L::V) -> L::V {
     l.div(x, l.add(l.splat(1.0), exp(l, l.neg(x))))
 }
 
+/// Hyperbolic tangent.
 #[inline(always)]
-pub(crate) fn tanh<L: Lanes>(l: L, x: L::V) -> L::V {
+pub fn tanh<L: Lanes>(l: L, x: L::V) -> L::V {
     let one = l.splat(1.0);
     let a = l.abs(x);
     let z = l.mul(x, x);
@@ -43,8 +46,9 @@ pub(crate) fn tanh<L: Lanes>(l: L, x: L::V) -> L::V {
     l.copysign(l.select(l.lt(a, l.splat(TANH_SMALL)), small, large), x)
 }
 
+/// The error function.
 #[inline(always)]
-pub(crate) fn erf<L: Lanes>(l: L, x: L::V) -> L::V {
+pub fn erf<L: Lanes>(l: L, x: L::V) -> L::V {
     let a = l.abs(x);
     let small = l.fma(polynomial(l, &ERF, l.mul(x, x)), a, a);
     let b = l.min(l.splat(ERF_MAX), a);
@@ -52,14 +56,16 @@ pub(crate) fn erf<L: Lanes>(l: L, x: L::V) -> L::V {
     l.copysign(l.select(l.lt(a, l.splat(ERF_SMALL)), small, large), x)
 }
 
+/// The tanh form of gelu.
 #[inline(always)]
-pub(crate) fn gelu_tanh<L: Lanes>(l: L, x: L::V) -> L::V {
+pub fn gelu_tanh<L: Lanes>(l: L, x: L::V) -> L::V {
     let u = l.mul(l.fma(l.mul(x, x), l.splat(GELU_CUBIC), l.splat(GELU_LINEAR)), x);
     l.div(x, l.add(l.splat(1.0), exp(l, l.neg(u))))
 }
 
+/// The exact form of gelu.
 #[inline(always)]
-pub(crate) fn gelu_erf<L: Lanes>(l: L, x: L::V) -> L::V {
+pub fn gelu_erf<L: Lanes>(l: L, x: L::V) -> L::V {
     let h = l.mul(l.splat(0.5), x);
     l.fma(h, erf(l, l.mul(x, l.splat(std::f32::consts::FRAC_1_SQRT_2))), h)
 }

@@ -27,13 +27,13 @@ use chalot_simd::{Isa, IsaKind};
 use half::f16;
 
 /// Lanes in a vector.
-pub(crate) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// Two 16-bit integers, what integer products take at a time.
-pub(crate) type Pair = [i16; 2];
+pub type Pair = [i16; 2];
 
 /// An algorithm written in [`Lanes`], with its arguments as fields.
-pub(crate) trait Kernel {
+pub trait Kernel {
     /// What it returns.
     type Output;
     /// Runs it; implementations are `#[inline(always)]`.
@@ -41,7 +41,7 @@ pub(crate) trait Kernel {
 }
 
 /// Runs `kernel` with the instructions of `isa`.
-pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.kind() {
         #[cfg(target_arch = "x86_64")]
         IsaKind::Avx512 => match avx512::Avx512::new(isa) {
@@ -64,7 +64,7 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 
 /// A token for instructions on vectors of sixteen `f32`. Every arithmetic operation rounds once, to nearest
 /// even, and keeps subnormal numbers; which NaN comes out of a NaN is not defined.
-pub(crate) trait Lanes: Copy + Send + Sync {
+pub trait Lanes: Copy + Send + Sync {
     /// Sixteen `f32`.
     type V: Copy;
     /// Sixteen booleans.
