@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::out::SharedOut;
 
-/// A `&mut [T]` in parts of `len` elements (the last may be shorter), to be taken by the tasks of one operation.
+/// A `&mut [T]` in parts, each to be taken by one task of an operation.
 ///
 /// ```
 /// use chalot_tensor::{parts::Parts, pool::Pool};
@@ -20,18 +20,38 @@ use crate::out::SharedOut;
 /// ```
 pub struct Parts<'a, T> {
     out: SharedOut<'a, T>,
-    len: usize,
+    cut: Cut,
     taken: Vec<AtomicBool>,
 }
 
+/// Where parts end.
+enum Cut {
+    Every(usize),
+    At(Vec<usize>),
+}
+
 impl<'a, T> Parts<'a, T> {
-    /// Cuts `slice` into parts of `len` elements.
+    /// Parts of `len` elements; the last may be shorter.
     ///
     /// # Panics
     /// When `len` is 0.
     pub fn new(slice: &'a mut [T], len: usize) -> Self {
         let count = slice.len().div_ceil(len);
-        Self { out: SharedOut::new(slice), len, taken: (0..count).map(|_| AtomicBool::new(false)).collect() }
+        Self::cut(slice, Cut::Every(len), count)
+    }
+
+    /// Parts that end at `ends`, ascending; the first begins at 0.
+    ///
+    /// # Panics
+    /// When the ends descend or lie beyond the slice.
+    pub fn at(slice: &'a mut [T], ends: Vec<usize>) -> Self {
+        assert!(ends.is_sorted() && ends.last().is_none_or(|&end| end <= slice.len()), "ends of parts");
+        let count = ends.len();
+        Self::cut(slice, Cut::At(ends), count)
+    }
+
+    fn cut(slice: &'a mut [T], cut: Cut, count: usize) -> Self {
+        Self { out: SharedOut::new(slice), cut, taken: (0..count).map(|_| AtomicBool::new(false)).collect() }
     }
 
     /// Number of parts.
@@ -46,8 +66,11 @@ impl<'a, T> Parts<'a, T> {
     #[allow(clippy::mut_from_ref)] // each part is handed out once
     pub fn take(&self, index: usize) -> &mut [T] {
         assert!(!self.taken[index].swap(true, Ordering::Relaxed), "part {index} is taken twice");
-        let start = index * self.len;
+        let (start, end) = match &self.cut {
+            Cut::Every(len) => (index * len, self.out.len().min((index + 1) * len)),
+            Cut::At(ends) => (index.checked_sub(1).map_or(0, |before| ends[before]), ends[index]),
+        };
         // SAFETY: parts are disjoint, and the flag gives each to one caller only.
-        unsafe { self.out.part(start, self.len.min(self.out.len() - start)) }
+        unsafe { self.out.part(start, end - start) }
     }
 }

@@ -40,7 +40,9 @@ pub enum TrainError {
         expected: String,
     },
     /// A weight has become infinite or not a number.
-    #[error("weights of `{name}` are no longer finite; lower the learning rate, or go back to an earlier checkpoint")]
+    #[error(
+        "weights of `{name}` are no longer finite; lower the learning rate, or go back to an earlier checkpoint"
+    )]
     NotFinite {
         /// The parameter.
         name: String,

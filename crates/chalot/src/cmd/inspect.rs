@@ -183,7 +183,10 @@ fn shape(config: &ModelConfig, line: &mut Line) -> io::Result<()> {
     line("context", &format_args!("{} tokens", config.context_length))?;
     match config.shallow_layers {
         0 => Ok(()),
-        layers => line("brain map", &format_args!("shallow region of {layers} layers, deep logic of {}", config.num_layers())),
+        layers => line(
+            "brain map",
+            &format_args!("shallow region of {layers} layers, deep logic of {}", config.num_layers()),
+        ),
     }
 }
 

@@ -106,8 +106,9 @@ impl Routing {
     }
 }
 
-/// The `k` largest, largest first; of equals the lower index first; NaN counts as the smallest.
-fn choose(scores: &[f32], k: usize, chosen: &mut Vec<usize>) {
+/// The experts of a token: the `k` largest `scores`, largest first; of equals the lower index first; NaN counts as the
+/// smallest.
+pub fn choose(scores: &[f32], k: usize, chosen: &mut Vec<usize>) {
     chosen.clear();
     let score = |i: usize| if scores[i].is_nan() { f32::NEG_INFINITY } else { scores[i] };
     for candidate in 0..scores.len() {
@@ -120,7 +121,7 @@ fn choose(scores: &[f32], k: usize, chosen: &mut Vec<usize>) {
 }
 
 /// What the chosen probabilities are divided by.
-fn weight_factor(config: &ExpertsConfig, probabilities: &[f32], chosen: &[usize]) -> f32 {
+pub fn weight_factor(config: &ExpertsConfig, probabilities: &[f32], chosen: &[usize]) -> f32 {
     if config.renormalize { chosen.iter().map(|&expert| probabilities[expert]).sum() } else { 1.0 }
 }
 

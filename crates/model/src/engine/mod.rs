@@ -27,6 +27,7 @@ use chalot_tensor::norm::rms_norm_for;
 use chalot_tensor::rope::RopeTable;
 
 pub use error::EngineError;
+pub use experts::{choose, weight_factor};
 
 use self::blocks::{Pass, attention_block, ffn_block};
 use self::scratch::{Scratch, room};

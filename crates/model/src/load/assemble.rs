@@ -151,8 +151,7 @@ impl Assembler<'_> {
         let norms = |part, len| self.weights.norm(Role::Layer(layer, part), len);
         let sub_norms =
             experts.sub_norms.then(|| norms(Part::ExpertsSubNorm, experts.count * width)).transpose()?;
-        let sub_norm =
-            |index: usize| sub_norms.as_ref().map(|all| all[index * width..][..width].to_vec());
+        let sub_norm = |index: usize| sub_norms.as_ref().map(|all| all[index * width..][..width].to_vec());
         let networks = gates.into_iter().zip(ups).zip(downs).enumerate();
         let networks = networks.map(|(index, ((gate, up), down))| GatedFfn {
             gate: linear(gate),

@@ -144,8 +144,13 @@ impl<'a> NativeWriter<'a> {
         if let Some(bias) = &experts.selection_bias {
             self.vector(&Names::Gguf.weight(Role::Layer(layer, Part::SelectionBias)), bias)?;
         }
-        let sub_norms: Vec<f32> =
-            experts.experts.iter().filter_map(|expert| expert.sub_norm.as_deref()).flatten().copied().collect();
+        let sub_norms: Vec<f32> = experts
+            .experts
+            .iter()
+            .filter_map(|expert| expert.sub_norm.as_deref())
+            .flatten()
+            .copied()
+            .collect();
         if !sub_norms.is_empty() {
             self.vector(&Names::Gguf.weight(Role::Layer(layer, Part::ExpertsSubNorm)), &sub_norms)?;
         }

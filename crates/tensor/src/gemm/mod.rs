@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "x86_64")]
 use chalot_simd::IsaKind;
 
 use crate::exec::{Exec, ShapeError};
@@ -59,7 +60,8 @@ fn check(
     if stride < cols {
         return Err(ShapeError { op: "gemm", what: "a row's stride", expected: cols, found: stride });
     }
-    let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1).saturating_mul(stride).saturating_add(cols) };
+    let needed =
+        if rows == 0 || cols == 0 { 0 } else { (rows - 1).saturating_mul(stride).saturating_add(cols) };
     if len < needed {
         return Err(ShapeError { op: "gemm", what, expected: needed, found: len });
     }
@@ -68,7 +70,7 @@ fn check(
 
 /// What becomes of the old content of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
+pub enum Write {
     /// It is overwritten.
     Set,
     /// The product is added to it.
@@ -81,7 +83,7 @@ pub enum Into {
 /// When the shapes do not fit.
 pub fn gemm(
     exec: &Exec,
-    into: Into,
+    into: Write,
     a: View<'_>,
     b: View<'_>,
     c: &mut [f32],
@@ -104,7 +106,7 @@ const PIECE: (usize, usize) = (256, 512);
 /// When the shapes do not fit.
 pub fn gemm_parallel(
     exec: &Exec,
-    into: Into,
+    into: Write,
     a: View<'_>,
     b: View<'_>,
     c: &mut [f32],
@@ -146,7 +148,7 @@ struct Pieces<'a> {
 
 impl Pieces<'_> {
     /// The rectangle at (row, col).
-    fn product(&self, exec: &Exec, into: Into, a: View<'_>, b: View<'_>, row: usize, col: usize) {
+    fn product(&self, exec: &Exec, into: Write, a: View<'_>, b: View<'_>, row: usize, col: usize) {
         let start = row * self.cols + col;
         let needed = (a.rows - 1) * self.cols + b.cols;
         if b.cols == self.cols {
@@ -161,14 +163,14 @@ impl Pieces<'_> {
     }
 }
 
-fn product(exec: &Exec, into: Into, a: View<'_>, b: View<'_>, c: &mut [f32], stride: usize) {
+fn product(exec: &Exec, into: Write, a: View<'_>, b: View<'_>, c: &mut [f32], stride: usize) {
     // SAFETY: `c` was checked to hold the last element.
     unsafe { raw(exec, into, a, b, c.as_mut_ptr(), stride) }
 }
 
 /// # Safety
 /// `c` may be written at `i * stride + j` for all i below `a.rows`, j below `b.cols`; `a` and `b` are as long as they say.
-unsafe fn raw(exec: &Exec, into: Into, a: View<'_>, b: View<'_>, c: *mut f32, stride: usize) {
+unsafe fn raw(exec: &Exec, into: Write, a: View<'_>, b: View<'_>, c: *mut f32, stride: usize) {
     let last = |v: &View<'_>| (v.rows.max(1) - 1) * v.row_stride + (v.cols.max(1) - 1) * v.col_stride;
     assert!(a.cols == b.rows && last(&a) < a.data.len().max(1) && last(&b) < b.data.len().max(1));
     let signed = |x: usize| x as isize;
@@ -183,8 +185,8 @@ unsafe fn raw(exec: &Exec, into: Into, a: View<'_>, b: View<'_>, c: *mut f32, st
         };
         if let Some(instructions) = instructions {
             let beta = match into {
-                Into::Set => Accum::Replace,
-                Into::Add => Accum::Add,
+                Write::Set => Accum::Replace,
+                Write::Add => Accum::Add,
             };
             let (alpha, null) = (1.0f32, std::ptr::null());
             // SAFETY: pointers and strides describe memory that is there (the caller's promise, and asserted above); the
@@ -220,10 +222,10 @@ unsafe fn raw(exec: &Exec, into: Into, a: View<'_>, b: View<'_>, c: *mut f32, st
             };
         }
     }
-    let _ = (exec, IsaKind::Scalar);
+
     let beta = match into {
-        Into::Set => 0.0,
-        Into::Add => 1.0,
+        Write::Set => 0.0,
+        Write::Add => 1.0,
     };
     // SAFETY: as above.
     unsafe {

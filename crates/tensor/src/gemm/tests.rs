@@ -16,7 +16,7 @@ fn products_of_all_orientations_and_thread_counts() {
             (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum()
         };
         for isa in Isa::available() {
-            for into in [Into::Set, Into::Add] {
+            for into in [Write::Set, Write::Add] {
                 let views = [
                     (View::new(&a, m, k, k).unwrap(), View::new(&b, k, n, n).unwrap()),
                     (View::new(&at, k, m, m).unwrap().t(), View::new(&bt, n, k, k).unwrap().t()),
@@ -29,7 +29,7 @@ fn products_of_all_orientations_and_thread_counts() {
                     };
                     let c = run(1);
                     for (at, c) in c.iter().enumerate() {
-                        let start = if into == Into::Add { f64::from(old[at]) } else { 0.0 };
+                        let start = if into == Write::Add { f64::from(old[at]) } else { 0.0 };
                         let expected = start + exact(at / n, at % n);
                         assert!((f64::from(*c) - expected).abs() < 1e-5 * (k as f64 + 1.0), "{m} {n} {k}");
                     }
@@ -47,8 +47,8 @@ fn shapes_that_do_not_fit() {
     let view = |rows, cols| View::new(&x, rows, cols, cols).unwrap();
     assert!(View::new(&x, 4, 4, 4).is_err());
     assert!(View::new(&x, 3, 4, 3).is_err());
-    assert!(gemm(&exec, Into::Set, view(3, 4), view(3, 4), &mut [0.0; 16], 4).is_err());
-    assert!(gemm(&exec, Into::Set, view(3, 4), view(4, 3), &mut [0.0; 8], 3).is_err());
-    assert!(gemm_parallel(&exec, Into::Set, view(3, 4), view(4, 3), &mut [0.0; 8]).is_err());
-    gemm(&exec, Into::Set, view(3, 4), view(4, 3), &mut [0.0; 9], 3).unwrap();
+    assert!(gemm(&exec, Write::Set, view(3, 4), view(3, 4), &mut [0.0; 16], 4).is_err());
+    assert!(gemm(&exec, Write::Set, view(3, 4), view(4, 3), &mut [0.0; 8], 3).is_err());
+    assert!(gemm_parallel(&exec, Write::Set, view(3, 4), view(4, 3), &mut [0.0; 8]).is_err());
+    gemm(&exec, Write::Set, view(3, 4), view(4, 3), &mut [0.0; 9], 3).unwrap();
 }
