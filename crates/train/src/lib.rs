@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod data;
 pub mod error;
+pub mod export;
 pub mod log;
 pub mod network;
 pub mod ops;

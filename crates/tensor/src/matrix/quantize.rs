@@ -22,7 +22,9 @@ pub(crate) fn sum_abs(x: &[f32]) -> f64 {
 /// The ternary code of `x`: `x / scale` rounded, halves to even, to -1, 0 or 1.
 #[inline]
 pub(crate) fn ternary_code(x: f32, scale: f32) -> i8 {
-    (x / scale).round_ties_even().clamp(-1.0, 1.0) as i8
+    // Halves round to even, which is 0; beyond them 1 is the nearest that there is. No call to round, and no branch.
+    let quotient = x / scale;
+    i8::from(quotient > 0.5) - i8::from(quotient < -0.5)
 }
 
 /// Codes -127..=127 and their f32 scale: the greatest magnitude becomes 127.
