@@ -71,7 +71,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
 fn engine_logits(model: Arc<Model>, tokens: &[u32], chunk: usize) -> Vec<f32> {
     let exec = Exec::new(Isa::best(), 2);
     let mut engine = Engine::new(model.clone(), exec, EngineOptions { chunk }).unwrap();
-    let options = SequenceOptions { kv: KvType::F32, ..SequenceOptions::default() };
+    let options = SequenceOptions { kv: Some(KvType::F32), ..SequenceOptions::default() };
     let mut sequence = Sequence::new(&model, options).unwrap();
     let mut logits = Vec::new();
     engine.forward_all(&mut sequence, tokens, &mut |_, row| logits.extend_from_slice(row)).unwrap();
