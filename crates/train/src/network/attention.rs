@@ -43,6 +43,7 @@ pub(crate) struct AttentionState {
 /// What one sequence's attention writes.
 #[derive(Default)]
 pub(crate) struct SequenceScratch {
+    #[expect(clippy::vec_box)] // attention takes what has `AsRef`
     blocks: Vec<Box<KvBlock>>,
     tiles: AttentionScratch,
     back: op::Scratch,

@@ -134,7 +134,7 @@ pub(super) fn block_forward(
             if with_shared {
                 out.iter_mut().zip(&shared_out[at..]).for_each(|(sum, y)| *sum += y);
             }
-            out.iter_mut().zip(&mid[at..]).for_each(|(sum, h)| *sum = h + *sum);
+            out.iter_mut().zip(&mid[at..]).for_each(|(sum, h)| *sum += h);
         }
     });
     Ok(())

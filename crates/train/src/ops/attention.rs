@@ -79,7 +79,7 @@ pub fn attention_backward(
     let tokens = rows.q.len() / width;
     ShapeError::check("attention_backward", "d", tokens * shape.gradient_width(), d.len())?;
     let view = |data, first: usize, rows: usize, head: usize, stride: usize| {
-        View::new(&data_from(data, first * stride + head * head_dim)[..], rows, head_dim, stride)
+        View::new(data_from(data, first * stride + head * head_dim), rows, head_dim, stride)
     };
     let (dq_all, rest) = d.split_at_mut(group * tokens * head_dim);
     let (dk, dv) = rest.split_at_mut(tokens * head_dim);
