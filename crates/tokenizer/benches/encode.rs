@@ -1,7 +1,8 @@
-//! Encoding speed, one thread: `cargo bench -p chalot-tokenizer --bench encode -- TOKENIZER.json TEXT [ROUNDS]`.
+//! Encoding speed, one thread: `cargo bench -p chalot-tokenizer --bench encode -- TOKENIZER.json TEXT [ROUNDS [ONLY]]`.
 //!
-//! Cold is the first round of a new tokenizer, warm the mean of the others (the system counts a thread's time in ticks). Endless pre-tokens follow, since a server must
-//! not stumble over them. Speeds are in MB/s of text, by the time that the thread itself has run.
+//! Cold is the first round of a new tokenizer, warm the mean of the others (the system counts a thread's time in ticks). Endless
+//! pre-tokens follow, since a server must not stumble over them. Speeds are in MB/s of text, by the time that the thread itself
+//! has run. With ONLY, what has it in its name.
 
 use std::time::Instant;
 
@@ -14,31 +15,40 @@ fn main() {
         return;
     };
     let rounds = rest.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
+    let only = rest.get(1).map_or("", |only| only);
     let json = std::fs::read(vocabulary).expect("the vocabulary cannot be read");
     let text = std::fs::read(text).expect("the text cannot be read");
     let load = || Tokenizer::from_json(vocabulary, &json).expect("the vocabulary is damaged");
 
-    time("text", &load(), &text, rounds);
+    let time = |name: &str, text: &[u8]| {
+        if name.contains(only) {
+            time(name, &load(), text, rounds);
+        }
+    };
+    time("text", &text);
     let mut state = 1u64;
     let mut digit = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         b'0' + ((state >> 33) % 10) as u8
     };
     let size = 10_000_000;
-    time("a", &load(), &b"a".repeat(size), 3);
-    time("0123456789", &load(), &b"0123456789".repeat(size / 10), 3);
-    time("random digits", &load(), &(0..size).map(|_| digit()).collect::<Vec<u8>>(), 3);
-    time("random letters", &load(), &(0..size).map(|_| b'a' + 2 * (digit() - b'0')).collect::<Vec<u8>>(), 3);
-    time("spaces", &load(), &b" ".repeat(size), 3);
-    time("newlines", &load(), &b"\n".repeat(size), 3);
-    time("U+1F600", &load(), &"\u{1F600}".repeat(size / 4).into_bytes(), 3);
+    time("a", &b"a".repeat(size));
+    time("0123456789", &b"0123456789".repeat(size / 10));
+    time("random digits", &(0..size).map(|_| digit()).collect::<Vec<u8>>());
+    time("random letters", &(0..size).map(|_| b'a' + 2 * (digit() - b'0')).collect::<Vec<u8>>());
+    time("spaces", &b" ".repeat(size));
+    time("newlines", &b"\n".repeat(size));
+    time("U+1F600", &"\u{1F600}".repeat(size / 4).into_bytes());
 
     let mut marks = || ["\u{301}", "\u{308}", "\u{323}", "\u{330}"][digit() as usize % 4];
     let marked: String = (0..size / 17)
         .flat_map(|_| std::iter::once("e").chain((0..8).map(|_| marks()).collect::<Vec<_>>()))
         .collect();
-    time("e with marks", &load(), marked.as_bytes(), 3);
+    time("e with marks", marked.as_bytes());
 
+    if !only.is_empty() {
+        return;
+    }
     let tokenizer = load();
     let documents: Vec<&[u8]> = text.chunks(1 << 16).collect();
     tokenizer.encode_batch(&documents, Specials::AsText, 1);

@@ -2,7 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::automaton::Grammar;
 use crate::cache::{Ids, Key, MAX_IDS, Of};
 use crate::cache_long::MAX_BYTES;
 use crate::cuts::Cuts;
@@ -61,7 +64,7 @@ const SHORT: usize = 48;
 const LONG: usize = 32;
 
 /// A segment is never longer than this, so that positions fit 32 bits.
-const MAX_SEGMENT: usize = 1 << 30;
+pub(crate) const MAX_SEGMENT: usize = 1 << 30;
 
 /// How the file says unknown characters and whole pre-tokens are to be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +96,12 @@ pub(crate) struct Bpe {
     byte_pairs: Vec<Merge>,
     /// A character without a symbol always becomes tokens of its own, so that a cut beside it changes nothing.
     missing_stands_alone: bool,
+    /// The longest entry that begins with two bytes, by first * 256 + second; a byte-level vocabulary's.
+    longest: Vec<u8>,
+    /// Made when the cost of long pre-tokens has come to what it costs to make.
+    grammar: OnceLock<Option<Grammar>>,
+    /// Bytes of long pre-tokens that were merged.
+    cost: AtomicUsize,
 }
 
 impl Bpe {
@@ -123,13 +132,50 @@ impl Bpe {
             cuts: None,
             byte_pairs: Vec::new(),
             missing_stands_alone: complete,
+            longest: Vec::new(),
+            grammar: OnceLock::new(),
+            cost: AtomicUsize::new(0),
         };
         bpe.cuts = bpe.find_cuts();
         if complete && bpe.vocab.writing() == Writing::Bytes {
             let pairs = bpe.bytes.iter().flat_map(|&left| bpe.bytes.iter().map(move |&right| (left, right)));
             bpe.byte_pairs = pairs.map(|(left, right)| bpe.pair(left, right)).collect();
+            bpe.longest = vec![0; 1 << 16];
+            for key in (0..bpe.vocab.len() as u32).filter_map(|id| bpe.vocab.key(id)) {
+                if let &[first, second, ..] = key {
+                    let longest = &mut bpe.longest[usize::from(first) << 8 | usize::from(second)];
+                    *longest = key.len().min(255).max(usize::from(*longest)) as u8;
+                }
+            }
         }
         bpe
+    }
+
+    /// The entry of each byte, if all have one.
+    pub(crate) fn byte_entries(&self) -> Option<&[u32; 256]> {
+        let entries = self.missing_stands_alone && self.part_chars.is_empty();
+        entries.then_some(&*self.bytes)
+    }
+
+    /// So many bytes of long pre-tokens were merged.
+    pub(crate) fn add_cost(&self, bytes: usize) {
+        self.cost.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What the automaton needs, if it pays, can be had and `scratch` has not given it up.
+    #[inline]
+    pub(crate) fn grammar(&self, scratch: &Scratch) -> Option<&Grammar> {
+        // Making it takes about as long as merging four bytes for each merge of the vocabulary.
+        if scratch.automaton.is_off() || self.cost.load(Ordering::Relaxed) < 4 * self.merges.len() {
+            return None;
+        }
+        self.grammar.get_or_init(|| Grammar::new(self)).as_ref()
+    }
+
+    /// Bytes of the tables.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let grammar = self.grammar.get().and_then(Option::as_ref).map_or(0, Grammar::memory_bytes);
+        self.vocab.memory_bytes() + self.merges.memory_bytes() + grammar
     }
 
     /// All pairs of entries that merge, first ranks first.
@@ -211,7 +257,15 @@ impl Bpe {
 
     /// The ids of a pre-token that the cache does not know.
     #[inline(never)]
-    fn encode_new(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
+    fn encode_new(&self, mut piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
+        if key.is_none() && !self.may_be_entry(piece) {
+            let done = self.encode_small(piece, sink);
+            piece = &piece[done..];
+            // What is left is no pre-token: that it may be an entry as a whole means nothing.
+            if done > 0 && (self.options.ignore_merges || piece.is_empty()) {
+                return self.encode_parts(piece, None, scratch, sink);
+            }
+        }
         if piece.len() > MAX_BYTES {
             return self.encode_pieces(piece, key, scratch, sink);
         }
@@ -229,8 +283,56 @@ impl Bpe {
         scratch.pieces = ids;
     }
 
+    /// Whether an entry may be all of this.
+    fn may_be_entry(&self, piece: &[u8]) -> bool {
+        match (piece, self.longest.is_empty()) {
+            (&[first, second, ..], false) => {
+                let longest = self.longest[usize::from(first) << 8 | usize::from(second)];
+                longest == 255 || piece.len() <= usize::from(longest)
+            }
+            _ => true,
+        }
+    }
+
+    /// Gives the ids of a beginning of `piece`, as far as cuts leave one or two bytes alone; how many bytes.
+    fn encode_small(&self, piece: &[u8], sink: &mut impl Sink) -> usize {
+        let (Some(cuts), false) = (&self.cuts, self.byte_pairs.is_empty()) else { return 0 };
+        let cut = |at: usize| {
+            at + 1 >= piece.len() || cuts.between(u32::from(piece[at]), u32::from(piece[at + 1]))
+        };
+        let mut at = 0;
+        let mut ids = [0; 64];
+        let mut filled = 0;
+        while at < piece.len() {
+            let first = piece[at];
+            if cut(at) {
+                ids[filled] = self.bytes[usize::from(first)];
+                (at, filled) = (at + 1, filled + 1);
+            } else if cut(at + 1) {
+                let second = piece[at + 1];
+                let pair = self.byte_pairs[usize::from(first) << 8 | usize::from(second)];
+                ids[filled] = if pair.rank == NONE { self.bytes[usize::from(first)] } else { pair.id };
+                filled += 1;
+                if pair.rank == NONE {
+                    ids[filled] = self.bytes[usize::from(second)];
+                    filled += 1;
+                }
+                at += 2;
+            } else {
+                break;
+            }
+            if filled + 2 > ids.len() {
+                sink.push_all(&ids[..filled]);
+                filled = 0;
+            }
+        }
+        sink.push_all(&ids[..filled]);
+        at
+    }
+
     fn encode_pieces(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
         if self.options.ignore_merges
+            && self.may_be_entry(piece)
             && let Some(id) = self.vocab.find(piece)
         {
             if let Some(key) = key {
@@ -238,15 +340,25 @@ impl Bpe {
             }
             return sink.push(id);
         }
+        self.encode_parts(piece, key, scratch, sink);
+    }
+
+    /// The ids of a pre-token that is not to be an entry as a whole.
+    fn encode_parts(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
         match (&self.cuts, self.vocab.writing()) {
+            _ if piece.is_empty() => {}
             _ if piece.len() < LONG => self.merge_into(piece, key, scratch, sink),
             (None, _) => self.segment(piece, scratch, sink),
+            (Some(_), Writing::Bytes) if piece.len() >= ENDLESS && self.grammar(scratch).is_some() => {
+                self.encode_endless(piece, scratch, sink);
+            }
             (Some(cuts), Writing::Bytes) => self.cut_bytes(cuts, piece, scratch, sink),
             (Some(cuts), Writing::Text) => self.cut_chars(cuts, piece, scratch, sink),
         }
     }
 
     fn cut_bytes(&self, cuts: &Cuts, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        self.add_cost(piece.len() / 16);
         let mut start = 0;
         for (at, pair) in piece.windows(2).enumerate() {
             let known = self.missing_stands_alone
@@ -303,12 +415,16 @@ impl Bpe {
 
     fn merge_into(&self, bytes: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
         // Windows need a symbol for each byte: then the tokens' bytes are the text's.
-        let windows =
-            bytes.len() >= ENDLESS && self.missing_stands_alone && self.vocab.writing() == Writing::Bytes;
-        if windows && self.by_windows(bytes, scratch) {
-            return sink.push_all(&scratch.symbols);
+        let every_byte = self.missing_stands_alone && self.vocab.writing() == Writing::Bytes;
+        if bytes.len() >= ENDLESS && every_byte {
+            return self.encode_endless(bytes, scratch, sink);
         }
-        for part in bytes.chunks(MAX_SEGMENT) {
+        let mut rest = bytes;
+        if bytes.len() > SHORT && every_byte {
+            rest = &bytes[self.by_automaton(bytes, scratch, sink)..];
+            self.add_cost(rest.len());
+        }
+        for part in rest.chunks(MAX_SEGMENT) {
             self.merge(part, scratch);
             sink.push_all(&scratch.symbols);
         }

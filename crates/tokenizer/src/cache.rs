@@ -15,8 +15,10 @@ pub(crate) const MAX_IDS: usize = 4;
 /// Ids of a slot are below this; the bits above hold their number.
 const ID_LIMIT: u32 = 1 << COUNT_SHIFT;
 const COUNT_SHIFT: u32 = 28;
-/// Sets of a new table: 1 MiB.
-const FIRST_SETS: usize = 1 << 14;
+/// Sets of a new table, 32 KiB, so that a tokenizer for a few words costs little ...
+const FIRST_SETS: usize = 1 << 9;
+/// ... and of the one after it, 1 MiB; from there on it doubles.
+const SECOND_SETS: usize = 1 << 14;
 /// 32 MiB.
 const MAX_SETS: usize = 1 << 19;
 
@@ -261,7 +263,7 @@ impl Cache {
 
     #[inline(never)]
     fn grow(&mut self) {
-        let larger = AlignedVec::zeroed(self.sets.len() * 2);
+        let larger = AlignedVec::zeroed((self.sets.len() * 2).max(SECOND_SETS));
         let sets = std::mem::replace(&mut self.sets, larger);
         self.used = 0;
         for set in sets.iter() {

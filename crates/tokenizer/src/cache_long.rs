@@ -4,8 +4,10 @@ use crate::hash;
 
 /// Longer pre-tokens are not kept.
 pub(crate) const MAX_BYTES: usize = 256;
-/// Entries; a power of two. When half as many are there, or the texts take [`MAX_TEXT`] bytes, all are forgotten.
-const SLOTS: usize = 1 << 16;
+/// Entries of a new table and of the largest; powers of two. A table that is half full grows fourfold; when the largest is, or
+/// the texts take [`MAX_TEXT`] bytes, all are forgotten.
+const FIRST_SLOTS: usize = 1 << 8;
+const MAX_SLOTS: usize = 1 << 16;
 const MAX_TEXT: usize = 1 << 21;
 
 /// An entry; one without text is free.
@@ -16,6 +18,11 @@ struct Slot {
     ids: u32,
     text_len: u16,
     ids_len: u16,
+}
+
+/// Where the search for a hash begins, in a table of any size.
+fn place(hash: u32) -> usize {
+    (hash ^ hash >> 16) as usize
 }
 
 /// See the module. Empty until something is put.
@@ -41,9 +48,10 @@ impl LongCache {
     }
 
     fn find(&self, piece: &[u8], hash: u64) -> Option<&[u32]> {
-        let mut at = (hash >> 32) as usize;
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut at = place(hash as u32);
         loop {
-            let slot = self.slots.get(at % SLOTS)?;
+            let slot = self.slots.get(at & mask)?;
             if slot.text_len == 0 {
                 return None;
             }
@@ -60,29 +68,38 @@ impl LongCache {
         if piece.is_empty() || piece.len() > MAX_BYTES || ids.len() > 2 * MAX_BYTES {
             return;
         }
-        if self.slots.is_empty() {
-            self.slots = vec![Slot::default(); SLOTS];
-        }
-        if self.used >= SLOTS / 2 || self.text.len() > MAX_TEXT {
+        if self.used >= MAX_SLOTS / 2 || self.text.len() > MAX_TEXT {
             self.slots.fill(Slot::default());
             self.text.clear();
             self.ids.clear();
             self.used = 0;
+        } else if self.used >= self.slots.len() / 2 {
+            let larger = vec![Slot::default(); (self.slots.len() * 4).max(FIRST_SLOTS)];
+            for slot in std::mem::replace(&mut self.slots, larger) {
+                if slot.text_len != 0 {
+                    self.insert(slot);
+                }
+            }
         }
-        let mut at = (hash >> 32) as usize;
-        while self.slots[at % SLOTS].text_len != 0 {
-            at += 1;
-        }
-        self.slots[at % SLOTS] = Slot {
+        self.insert(Slot {
             hash: hash as u32,
             text: self.text.len() as u32,
             ids: self.ids.len() as u32,
             text_len: piece.len() as u16,
             ids_len: ids.len() as u16,
-        };
+        });
         self.text.extend_from_slice(piece);
         self.ids.extend_from_slice(ids);
         self.used += 1;
+    }
+
+    fn insert(&mut self, slot: Slot) {
+        let mask = self.slots.len() - 1;
+        let mut at = place(slot.hash);
+        while self.slots[at & mask].text_len != 0 {
+            at += 1;
+        }
+        self.slots[at & mask] = slot;
     }
 }
 
@@ -99,7 +116,7 @@ mod tests {
             assert_eq!(ids, None);
             cache.put(&piece(n), hash, &vec![n; n as usize % 7]);
             assert_eq!(cache.get(&piece(n)).0, Some(&vec![n; n as usize % 7][..]));
-            assert!(cache.used <= SLOTS / 2);
+            assert!(cache.used <= MAX_SLOTS / 2);
         }
         assert_eq!(cache.get(&piece(0)).0, None);
         let long = vec![b'x'; MAX_BYTES + 1];

@@ -51,6 +51,7 @@
 
 mod added;
 mod alphabet;
+mod automaton;
 mod batch;
 mod bpe;
 mod cache;

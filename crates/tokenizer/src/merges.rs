@@ -79,8 +79,8 @@ impl Merges {
         (slot.pair != FREE).then_some(slot.merge)
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// Pairs.
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::automaton::Automaton;
 use crate::cache::Cache;
 use crate::cache_long::LongCache;
 use crate::matches::Block;
@@ -13,6 +14,7 @@ use crate::merges::Merge;
 pub(crate) struct Scratch {
     pub(crate) symbols: Vec<u32>,
     pub(crate) long: Long,
+    pub(crate) automaton: Automaton,
     /// Between calls; taken by [`Bpe::encode_matches`](crate::bpe::Bpe::encode_matches).
     pub(crate) block: Option<Box<Block>>,
     pub(crate) cache: Cache,

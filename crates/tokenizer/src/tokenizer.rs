@@ -131,7 +131,7 @@ impl Tokenizer {
 
     /// Bytes of the entries and merges, with the tables that find them. The buffers of threads that encode come on top.
     pub fn memory_bytes(&self) -> usize {
-        self.inner.bpe.vocab.memory_bytes() + self.inner.bpe.merges.memory_bytes()
+        self.inner.bpe.memory_bytes()
     }
 
     /// The token that begins a text.

@@ -5,10 +5,12 @@
 //! neighbours are what merging makes of their joined bytes** (the first merge across a boundary of the tokens would have
 //! happened between these two alone too).
 //!
+//! (Text that needs much merging is taken over by the [automaton](crate::automaton) as soon as that pays.)
+//!
 //! So two windows that overlap and have a token in common, at the same place, are joined at it: to its left all neighbours
 //! come from one window, to its right from the other. And a window with the bytes of the one before it needs no merging.
 
-use crate::bpe::Bpe;
+use crate::bpe::{Bpe, MAX_SEGMENT, Sink};
 use crate::scratch::Scratch;
 
 /// Bytes of a window, several times as many as the longest entries have.
@@ -27,19 +29,61 @@ pub(crate) struct Window {
     tokens: Vec<u32>,
 }
 
+/// Why windows ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// With the text.
+    AtEnd,
+    /// The automaton pays.
+    Due,
+    /// They do not meet, or entries do not tell their lengths.
+    Apart,
+}
+
 impl Bpe {
-    /// Leaves the ids of `bytes` in `scratch.symbols`; false if the windows do not meet, or entries do not tell their lengths.
-    pub(crate) fn by_windows(&self, bytes: &[u8], scratch: &mut Scratch) -> bool {
-        let mut out = Vec::with_capacity(bytes.len() / 4);
+    /// The ids of a text without boundaries, of a vocabulary with a symbol for each byte.
+    pub(crate) fn encode_endless(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = &rest[self.by_automaton(rest, scratch, sink)..];
+            let (done, ended) = self.by_windows(rest, scratch, sink);
+            rest = &rest[done..];
+            if ended == Ended::Apart {
+                for part in rest.chunks(MAX_SEGMENT) {
+                    self.merge(part, scratch);
+                    sink.push_all(&scratch.symbols);
+                }
+                return;
+            }
+        }
+    }
+
+    /// The ids of a beginning of `bytes`, which may be empty, where the automaton pays; how many bytes.
+    pub(crate) fn by_automaton(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) -> usize {
+        let mut done = 0;
+        while done < bytes.len()
+            && let Some(grammar) = self.grammar(scratch)
+        {
+            done += scratch.automaton.encode(grammar, &bytes[done..], sink);
+        }
+        done
+    }
+
+    /// Gives the ids of a beginning of `bytes` to `sink`; how many bytes, and why no more. Those that follow have the ids that
+    /// they have alone.
+    fn by_windows(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) -> (usize, Ended) {
         let mut left = Window::default();
         let mut right = Window::default();
         if !self.fill(&mut left, 0, bytes, scratch) {
-            return false;
+            return (0, Ended::Apart);
         }
-        // Of the left window: the first token that is not in `out` yet.
+        // Of the left window: the first token that is not given yet, and its place.
         let mut first = 0;
         let mut at = 0;
         while left.end < bytes.len() {
+            if self.grammar(scratch).is_some() {
+                return (at, Ended::Due);
+            }
             // To the last boundary that is far enough from the end to be trusted.
             let (mut keep, mut start) = (first, at);
             while let Some(&token) = left.tokens.get(keep) {
@@ -50,26 +94,25 @@ impl Bpe {
                 (keep, start) = (keep + 1, next);
             }
             if keep == first {
-                return false;
+                return (at, Ended::Apart);
             }
             (keep, start) = self.alike(bytes, &left, first, (keep, start));
             right.start = start;
             right.end = (start + WINDOW).min(bytes.len());
             if bytes[left.start..left.end] == bytes[right.start..right.end] {
                 right.tokens.clone_from(&left.tokens);
+                self.add_cost(WINDOW / 16);
             } else if !self.fill(&mut right, start, bytes, scratch) {
-                return false;
+                return (at, Ended::Apart);
             }
-            out.extend_from_slice(&left.tokens[first..keep]);
-            let Some((common, other)) = self.meet(&left, keep, &right) else { return false };
-            out.extend_from_slice(&left.tokens[keep..common]);
+            let Some((common, other)) = self.meet(&left, keep, &right) else { return (at, Ended::Apart) };
+            sink.push_all(&left.tokens[first..common]);
             at = start + right.tokens[..other].iter().map(|&token| self.length(token)).sum::<usize>();
             first = other;
             std::mem::swap(&mut left, &mut right);
         }
-        out.extend_from_slice(&left.tokens[first..]);
-        scratch.symbols = out;
-        true
+        sink.push_all(&left.tokens[first..]);
+        (bytes.len(), Ended::AtEnd)
     }
 
     /// Where the next window has the bytes of this one, if that is not far: a boundary at or before the given one (a token's
@@ -117,6 +160,7 @@ impl Bpe {
         window.start = start;
         window.end = (start + WINDOW).min(bytes.len());
         self.merge(&bytes[start..window.end], scratch);
+        self.add_cost(WINDOW);
         window.tokens.clone_from(&scratch.symbols);
         window.tokens.iter().map(|&token| self.length(token)).sum::<usize>() == window.end - start
     }

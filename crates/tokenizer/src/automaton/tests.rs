@@ -1,0 +1,97 @@
+use super::*;
+use crate::scratch::Scratch;
+use crate::{GgufVocab, Tokenizer};
+
+/// A byte-level vocabulary of random merges, as training makes them: parts first.
+fn vocabulary(random: &mut impl FnMut() -> usize, alphabet: &[u8], merges: usize) -> Tokenizer {
+    let mut vocab = GgufVocab { model: "gpt2".into(), pre: Some("gpt-2".into()), ..GgufVocab::default() };
+    vocab.tokens = (0..=255u8).map(|byte| crate::alphabet::to_text(&[byte])).collect();
+    let mut entries: Vec<String> = alphabet.iter().map(|&byte| crate::alphabet::to_text(&[byte])).collect();
+    for _ in 0..merges {
+        // Rather short ones, and parts that were made lately.
+        let mut pick = || {
+            let at = random() % entries.len();
+            entries[if random() % 3 == 0 { entries.len() - 1 - at / 4 } else { at / (1 + random() % 3) }].clone()
+        };
+        let (left, right) = (pick(), pick());
+        let whole = format!("{left}{right}");
+        if whole.len() <= 40 && !entries.contains(&whole) {
+            vocab.merges.push(format!("{left} {right}"));
+            vocab.tokens.push(whole.clone());
+            entries.push(whole);
+        }
+    }
+    Tokenizer::from_gguf("random", vocab).unwrap()
+}
+
+fn generator(mut state: u64) -> impl FnMut() -> usize {
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    }
+}
+
+#[test]
+fn equals_merging() {
+    let mut random = generator(5);
+    for case in 0..120 {
+        let alphabet = &b"abcdefghij"[..1 + case % 10];
+        let merges = random() % 200;
+        let tokenizer = vocabulary(&mut random, alphabet, merges);
+        let bpe = tokenizer.bpe();
+        let grammar = Grammar::new(bpe).unwrap();
+        let mut automaton = Automaton::default();
+        for _ in 0..12 {
+            let len = random() % if case % 4 == 0 { 9000 } else { 400 };
+            let some = 1 + random() % alphabet.len();
+            let mut text: Vec<u8> = (0..len).map(|_| alphabet[random() % some]).collect();
+            if random() % 3 == 0 && len > 0 {
+                let unit = text[..1 + random() % len.min(9)].to_vec();
+                text = unit.into_iter().cycle().take(len).collect();
+            }
+            let mut scratch = Scratch::default();
+            bpe.merge(&text, &mut scratch);
+            let mut ids = Vec::new();
+            // Small blocks, so that there are boundaries to be certain of; parts, if the text is long enough.
+            let block = [30, 300, 2500, 30_000][random() % 4];
+            assert_eq!(automaton.encode_blocks(&grammar, &text, (block, UNIT), &mut ids), len);
+            assert_eq!(ids, scratch.symbols, "{case}: {}", String::from_utf8_lossy(&text));
+        }
+    }
+}
+
+#[test]
+fn gives_up_where_states_do_not_end() {
+    let mut random = generator(7);
+    let tokenizer = vocabulary(&mut random, b"abcdefghij", 1000);
+    let grammar = Grammar::new(tokenizer.bpe()).unwrap();
+    let mut automaton = Automaton { states: States::with_room(1 << 10), ..Automaton::default() };
+    let text: Vec<u8> = (0..100_000).map(|_| b'a' + (random() % 10) as u8).collect();
+    let (mut at, mut ids) = (0, Vec::new());
+    while at < text.len() && !automaton.is_off() {
+        at += automaton.encode(&grammar, &text[at..], &mut ids);
+    }
+    assert!(automaton.is_off());
+    // What was encoded is right, and so is what follows it.
+    let mut scratch = Scratch::default();
+    tokenizer.bpe().merge(&text[at..], &mut scratch);
+    ids.extend_from_slice(&scratch.symbols);
+    tokenizer.bpe().merge(&text, &mut scratch);
+    assert_eq!(ids, scratch.symbols);
+}
+
+#[test]
+fn refuses_vocabularies_that_merge_wholes_before_parts() {
+    let vocab = GgufVocab {
+        model: "gpt2".into(),
+        pre: Some("gpt-2".into()),
+        tokens: (0..=255u8)
+            .map(|byte| crate::alphabet::to_text(&[byte]))
+            .chain(["ab", "abc"].map(String::from))
+            .collect(),
+        merges: ["ab c", "a b"].map(String::from).to_vec(),
+        ..GgufVocab::default()
+    };
+    let tokenizer = Tokenizer::from_gguf("improper", vocab).unwrap();
+    assert!(Grammar::new(tokenizer.bpe()).is_none());
+}
