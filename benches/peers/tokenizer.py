@@ -94,7 +94,8 @@ def sample(python, peer, vocab, text, threads):
 
 
 def ours(binary, vocab, text, threads):
-    report = run_json([binary, "bench", "tokenizer", "--vocab", vocab, "--text", text, "--threads", threads, "--rounds", 5, "--json"])
+    report = run_json([binary, "bench", "tokenizer", "--vocab", vocab, "--text", text, "--threads", threads, "--rounds", 5, "--train-bytes", 0,
+                       "--json"])
     return {"cold": report["cold_mb_per_second"], "warm": report["encode_mb_per_second"], "linear": report["speedup_over_linear_encode"]}
 
 

@@ -254,6 +254,9 @@ fn tokenizer() {
     }
     let speedup = number(&report, "encode_mb_per_second") / number(&report, "linear_mb_per_second");
     assert_near(number(&report, "speedup_over_linear_encode"), speedup);
-    let text = chalot(&["bench", "tokenizer", "--text", text, "--rounds", "1"]).ok();
-    assert!(text.contains("speed-up over it"), "{text}");
+    assert_eq!(report["train_bytes"], 54_000);
+    let speedup = number(&report, "train_mb_per_second") / number(&report, "linear_train_mb_per_second");
+    assert_near(number(&report, "speedup_over_linear_train"), speedup);
+    let text = chalot(&["bench", "tokenizer", "--text", text, "--rounds", "1", "--train-bytes", "0"]).ok();
+    assert!(text.contains("speed-up over it") && !text.contains("training"), "{text}");
 }

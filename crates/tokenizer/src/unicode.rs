@@ -118,23 +118,32 @@ pub(crate) fn decode(bytes: &[u8]) -> (Option<u32>, usize) {
 }
 
 fn decode_long(bytes: &[u8]) -> (Option<u32>, usize) {
-    let tail =
-        |at: usize| bytes.get(at).filter(|byte| **byte & 0xC0 == 0x80).map(|byte| u32::from(byte & 0x3F));
-    let lead = u32::from(bytes[0]);
-    let (code, len, least) = match lead {
-        0xC2..=0xDF => (tail(1).map(|a| (lead & 0x1F) << 6 | a), 2, 0x80),
-        0xE0..=0xEF => (tail(1).zip(tail(2)).map(|(a, b)| (lead & 0xF) << 12 | a << 6 | b), 3, 0x800),
-        0xF0..=0xF4 => (
-            tail(1).zip(tail(2)).zip(tail(3)).map(|((a, b), c)| (lead & 7) << 18 | a << 12 | b << 6 | c),
-            4,
-            0x10000,
-        ),
-        _ => (None, 1, 0),
+    let mut four = [0; 4];
+    let len = bytes.len().min(4);
+    four[..len].copy_from_slice(&bytes[..len]);
+    decode_four(four)
+}
+
+/// [`decode`] of a character outside ASCII; behind the end of a text come zeros.
+#[inline(always)]
+pub(crate) fn decode_four(bytes: [u8; 4]) -> (Option<u32>, usize) {
+    let word = u32::from_be_bytes(bytes);
+    let bits = |mask: u32, shift: u32| (word >> shift) & mask;
+    let (code, len, valid) = match bytes[0] {
+        0xC2..=0xDF => (bits(0x1F, 24) << 6 | bits(0x3F, 16), 2, word & 0x00C0_0000 == 0x0080_0000),
+        0xE0..=0xEF => {
+            let code = bits(0xF, 24) << 12 | bits(0x3F, 16) << 6 | bits(0x3F, 8);
+            let valid = word & 0x00C0_C000 == 0x0080_8000 && code >= 0x800 && code >> 11 != 0xD800 >> 11;
+            (code, 3, valid)
+        }
+        0xF0..=0xF4 => {
+            let code = bits(7, 24) << 18 | bits(0x3F, 16) << 12 | bits(0x3F, 8) << 6 | bits(0x3F, 0);
+            let valid = word & 0x00C0_C0C0 == 0x0080_8080 && (0x10000..0x11_0000).contains(&code);
+            (code, 4, valid)
+        }
+        _ => (0, 1, false),
     };
-    match code {
-        Some(code) if code >= least && char::from_u32(code).is_some() => (Some(code), len),
-        _ => (None, 1),
-    }
+    if valid { (Some(code), len) } else { (None, 1) }
 }
 
 /// The last character before the end of `text`.

@@ -21,6 +21,13 @@ const OVERLAP: usize = 512;
 /// From this many bytes on windows pay.
 pub(crate) const ENDLESS: usize = WINDOW + WINDOW / 2;
 
+/// Whether a window is the same again soon: windows are then faster than any merging.
+fn repeats(bytes: &[u8]) -> bool {
+    let (Some(window), Some(beginning)) = (bytes.get(..WINDOW), bytes.get(1..OVERLAP)) else { return false };
+    let found = memchr::memmem::find(beginning, &window[..16]);
+    found.is_some_and(|shift| bytes[1 + shift..].starts_with(window))
+}
+
 /// The tokens of `bytes[start..end]`.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
@@ -45,7 +52,9 @@ impl Bpe {
     pub(crate) fn encode_endless(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            rest = &rest[self.by_automaton(rest, scratch, sink)..];
+            if !repeats(rest) {
+                rest = &rest[self.by_automaton(rest, scratch, sink)..];
+            }
             let (done, ended) = self.by_windows(rest, scratch, sink);
             rest = &rest[done..];
             if ended == Ended::Apart {
@@ -81,9 +90,6 @@ impl Bpe {
         let mut first = 0;
         let mut at = 0;
         while left.end < bytes.len() {
-            if self.grammar(scratch).is_some() {
-                return (at, Ended::Due);
-            }
             // To the last boundary that is far enough from the end to be trusted.
             let (mut keep, mut start) = (first, at);
             while let Some(&token) = left.tokens.get(keep) {
@@ -99,16 +105,30 @@ impl Bpe {
             (keep, start) = self.alike(bytes, &left, first, (keep, start));
             right.start = start;
             right.end = (start + WINDOW).min(bytes.len());
-            if bytes[left.start..left.end] == bytes[right.start..right.end] {
+            let like = &bytes[left.start..left.end];
+            let repeats = like == &bytes[right.start..right.end];
+            if repeats {
                 right.tokens.clone_from(&left.tokens);
-                self.add_cost(WINDOW / 16);
+            } else if self.grammar(scratch).is_some() {
+                return (at, Ended::Due);
             } else if !self.fill(&mut right, start, bytes, scratch) {
                 return (at, Ended::Apart);
             }
             let Some((common, other)) = self.meet(&left, keep, &right) else { return (at, Ended::Apart) };
             sink.push_all(&left.tokens[first..common]);
+            let before = first;
             at = start + right.tokens[..other].iter().map(|&token| self.length(token)).sum::<usize>();
             first = other;
+            if repeats && first == before {
+                // From here on it is the same again and again.
+                let step = right.start - left.start;
+                while bytes[right.start + step..].starts_with(like) {
+                    sink.push_all(&left.tokens[first..common]);
+                    right.start += step;
+                    at += step;
+                }
+                right.end = right.start + like.len();
+            }
             std::mem::swap(&mut left, &mut right);
         }
         sink.push_all(&left.tokens[first..]);

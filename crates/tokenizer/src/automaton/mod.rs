@@ -184,7 +184,8 @@ impl Automaton {
         let mut ways: Vec<usize> = self.states.depths(step).map(|depth| end - depth).collect();
         ways.push(end);
         loop {
-            let (last, first) = ways.iter().fold((0, end), |(last, first), &at| (at.max(last), at.min(first)));
+            let (last, first) =
+                ways.iter().fold((0, end), |(last, first), &at| (at.max(last), at.min(first)));
             if last == first {
                 return last;
             }

@@ -156,7 +156,8 @@ impl States {
         for at in threads.start as usize..threads.end as usize {
             let thread = self.threads[self.threads_of_states[at] as usize].clone();
             let places = grammar.going_on(thread.places.clone(), thread.depth, byte);
-            let bits = thread.bits..thread.bits + (thread.places.end - thread.places.start).div_ceil(64) as usize;
+            let bits =
+                thread.bits..thread.bits + (thread.places.end - thread.places.start).div_ceil(64) as usize;
             let shift = (places.start - thread.places.start) as usize;
             let mut words = Vec::new();
             bits::append_part(&self.words[bits], shift, shift + places.len(), &mut words);

@@ -11,7 +11,8 @@ fn vocabulary(random: &mut impl FnMut() -> usize, alphabet: &[u8], merges: usize
         // Rather short ones, and parts that were made lately.
         let mut pick = || {
             let at = random() % entries.len();
-            entries[if random() % 3 == 0 { entries.len() - 1 - at / 4 } else { at / (1 + random() % 3) }].clone()
+            entries[if random() % 3 == 0 { entries.len() - 1 - at / 4 } else { at / (1 + random() % 3) }]
+                .clone()
         };
         let (left, right) = (pick(), pick());
         let whole = format!("{left}{right}");

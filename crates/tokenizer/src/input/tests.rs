@@ -198,6 +198,7 @@ mod parquet_files {
             Compression::GZIP(Default::default()),
             Compression::BROTLI(Default::default()),
             Compression::LZ4_RAW,
+            Compression::ZSTD(Default::default()),
         ] {
             write(&path, compression, &groups);
             assert_eq!(read(&path, &InputOptions::default()).unwrap(), expected, "{compression}");

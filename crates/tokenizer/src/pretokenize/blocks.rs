@@ -99,27 +99,23 @@ impl Masks {
         let mut rest = high;
         while rest != 0 {
             let place = rest.trailing_zeros();
-            let (code, len) = unicode::decode(&text[at + place as usize..]);
+            let four = text.get(at + place as usize..).and_then(|rest| rest.first_chunk());
+            let (code, len) = unicode::decode_four(*four.unwrap_or(&[0; 4]));
             let class = code.map_or(0, unicode::class);
             let bits = ((1u64 << len) - 1) << place;
             rest &= !bits;
+            // Nothing here can be predicted, so nothing is a branch.
+            let bits_if = |is: bool| bits & u64::from(is).wrapping_neg();
             self.inner |= bits & (bits << 1);
-            if class & unicode::LETTER != 0 {
-                self.letter |= bits;
-            } else if class & unicode::NUMBER != 0 {
-                self.number |= bits;
-                self.far_number |= bits;
-            } else if class & unicode::SPACE != 0 {
-                self.white |= bits;
-            } else {
-                self.other |= bits;
-            }
-            if class & unicode::UPPER != 0 {
-                self.upper |= bits;
-                if class & unicode::LOWER != 0 {
-                    self.caseless |= bits;
-                }
-            }
+            self.letter |= bits_if(class & unicode::LETTER != 0);
+            let number = bits_if(class & unicode::NUMBER != 0);
+            self.number |= number;
+            self.far_number |= number;
+            self.white |= bits_if(class & unicode::SPACE != 0);
+            self.other |= bits_if(class & (unicode::LETTER | unicode::NUMBER | unicode::SPACE) == 0);
+            self.upper |= bits_if(class & unicode::UPPER != 0);
+            self.caseless |=
+                bits_if(class & (unicode::UPPER | unicode::LOWER) == unicode::UPPER | unicode::LOWER);
         }
     }
 

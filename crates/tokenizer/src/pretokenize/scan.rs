@@ -64,29 +64,56 @@ fn peek(text: &[u8], at: usize) -> (u8, usize) {
     (code.map_or(0, unicode::class), at + len)
 }
 
+/// A multiple of the length of every character.
+const ALIKE: usize = 24;
+/// So often a run is looked at for repetition: after as many characters.
+const TURNS: usize = 32;
+
+/// On from `at`, as long as the bytes from `from` on, which are whole characters, go on as the last ones did.
+#[inline(never)]
+fn repeated(text: &[u8], from: usize, at: usize) -> usize {
+    let inside = |at: usize| text.get(at).is_some_and(|byte| byte & 0xC0 == 0x80);
+    if at < from + ALIKE || inside(at - ALIKE) {
+        return at;
+    }
+    let like = &text[at - ALIKE..at];
+    let mut end = at;
+    while text[end..].starts_with(like) {
+        end += ALIKE;
+    }
+    // The last character may go on behind the end.
+    if end > at && inside(end) { end - ALIKE } else { end }
+}
+
+/// Where the run of characters ends whose class is one of those meant.
+#[inline(always)]
+fn run(text: &[u8], from: usize, is_meant: impl Fn(u8) -> bool) -> usize {
+    let mut at = from;
+    loop {
+        for _ in 0..TURNS {
+            if at >= text.len() {
+                return at;
+            }
+            let (class, next) = peek(text, at);
+            if !is_meant(class) {
+                return at;
+            }
+            at = next;
+        }
+        at = repeated(text, from, at);
+    }
+}
+
 /// Where the run of characters with a class in `classes` ends.
 #[inline]
-fn run_of(text: &[u8], mut at: usize, classes: u8) -> usize {
-    loop {
-        let (class, next) = peek(text, at);
-        if class & classes == 0 {
-            return at;
-        }
-        at = next;
-    }
+fn run_of(text: &[u8], at: usize, classes: u8) -> usize {
+    run(text, at, |class| class & classes != 0)
 }
 
 /// Where the run of `[^\s\p{L}\p{N}]` ends.
 #[inline]
-fn run_of_others(text: &[u8], mut at: usize) -> usize {
-    while at < text.len() {
-        let (class, next) = peek(text, at);
-        if class & (SPACE | LETTER | NUMBER) != 0 {
-            return at;
-        }
-        at = next;
-    }
-    at
+fn run_of_others(text: &[u8], at: usize) -> usize {
+    run(text, at, |class| class & (SPACE | LETTER | NUMBER) == 0)
 }
 
 /// Where a run of bytes of `set` ends.
@@ -168,18 +195,9 @@ fn gpt2(text: &[u8], at: usize) -> usize {
 
 /// `\s*[\r\n]+|\s+(?!\S)|\s+`, with `whole_tail` after `\s++$`.
 fn white_space(text: &[u8], at: usize, whole_tail: bool) -> usize {
-    let mut end = at;
-    let mut after_newline = None;
-    loop {
-        let (class, next) = peek(text, end);
-        if class & SPACE == 0 {
-            break;
-        }
-        end = next;
-        if class & NEWLINE != 0 {
-            after_newline = Some(end);
-        }
-    }
+    let end = run_of(text, at, SPACE);
+    let after_newline =
+        text[at..end].iter().rposition(|byte| matches!(byte, b'\r' | b'\n')).map(|place| at + place + 1);
     match after_newline {
         Some(_) if whole_tail && end == text.len() => end,
         Some(after) => after,

@@ -1,4 +1,5 @@
-//! `chalot bench tokenizer`: megabytes of text a second, beside the plainest encoder of the same vocabulary.
+//! `chalot bench tokenizer`: megabytes of text a second, beside the plainest encoder of the same vocabulary and the plainest
+//! trainer.
 use std::{
     hint::black_box,
     io::{self, Write},
@@ -6,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context;
-use chalot::tokenizer::{Specials, Tokenizer};
+use chalot::tokenizer::{
+    Specials, Tokenizer,
+    train::{Speed, TrainOptions},
+};
 use serde::Serialize;
 
 use super::median;
@@ -16,6 +20,8 @@ use crate::{args::bench::TokenizerBench, cmd::print_json, failure::Usage, settin
 const MADE_UP: usize = 16 << 20;
 /// The slow encoder gets this much of the text at most.
 const LINEAR: usize = 2 << 20;
+/// Entries that are trained.
+const TRAINED: usize = 2048;
 
 /// What `--json` prints. The keys are stable.
 #[derive(Serialize)]
@@ -35,6 +41,12 @@ struct Report {
     linear_mb_per_second: Option<f64>,
     /// On one thread, over that.
     speedup_over_linear_encode: Option<f64>,
+    train_bytes: usize,
+    /// Training 2,048 entries, counting included, on all threads.
+    train_mb_per_second: Option<f64>,
+    /// The same, all pairs counted and searched again for each merge.
+    linear_train_mb_per_second: Option<f64>,
+    speedup_over_linear_train: Option<f64>,
 }
 
 pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<()> {
@@ -69,6 +81,13 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
             linear.push(seconds(|| reference.encode(sample)));
         }
     }
+    let trained = String::from_utf8_lossy(text.get(..args.train_bytes).unwrap_or(&text));
+    let training = if trained.is_empty() {
+        None
+    } else {
+        settings.console.note(&format!("training on {} bytes", trained.len()));
+        Some(Speed::measure(&trained, TrainOptions { vocab_size: TRAINED, threads, ..Default::default() })?)
+    };
     let speed = |bytes: usize, seconds: f64| bytes as f64 / 1e6 / seconds;
     let linear = reference.map(|_| speed(sample.len(), median(linear)));
     let report = Report {
@@ -83,6 +102,10 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
         count_mb_per_second: speed(text.len(), median(counted)),
         linear_mb_per_second: linear,
         speedup_over_linear_encode: linear.map(|linear| speed(text.len(), median(single)) / linear),
+        train_bytes: trained.len(),
+        train_mb_per_second: training.map(|speed| speed.mb_per_second),
+        linear_train_mb_per_second: training.map(|speed| speed.linear_mb_per_second),
+        speedup_over_linear_train: training.map(|speed| speed.over_linear()),
     };
     if args.json { print_json(&report) } else { report.print() }
 }
@@ -136,6 +159,17 @@ impl Report {
         if let (Some(linear), Some(speedup)) = (self.linear_mb_per_second, self.speedup_over_linear_encode) {
             writeln!(out, "linear search       {linear:.1} MB/s, one thread")?;
             writeln!(out, "speed-up over it    {speedup:.1}, one thread")?;
+        }
+        if let (Some(train), Some(linear), Some(speedup)) =
+            (self.train_mb_per_second, self.linear_train_mb_per_second, self.speedup_over_linear_train)
+        {
+            writeln!(
+                out,
+                "training            {train:.1} MB/s, {TRAINED} entries, {} bytes",
+                self.train_bytes
+            )?;
+            writeln!(out, "linear training     {linear:.2} MB/s")?;
+            writeln!(out, "speed-up over it    {speedup:.1}")?;
         }
         Ok(())
     }
