@@ -58,12 +58,15 @@ static ALL: LazyLock<Vec<(Reference, Tokenizer)>> = LazyLock::new(|| {
         merges.push(merge.to_owned());
     }
     let vocab = GgufVocab { model: "gpt2".into(), tokens, merges, ..GgufVocab::default() };
-    let named = |pre: &str| {
-        let tokenizer =
-            Tokenizer::from_gguf(pre, GgufVocab { pre: Some(pre.into()), ..vocab.clone() }).unwrap();
+    // Two with "h e" before it is a part of another merge, as training makes them: these have an automaton for long words.
+    let named = |(pre, proper): (&str, bool)| {
+        let mut vocab = GgufVocab { pre: Some(pre.into()), ..vocab.clone() };
+        let last = vocab.merges.iter().position(|merge| merge == "h e").unwrap();
+        vocab.merges[..=last].rotate_right(usize::from(proper));
+        let tokenizer = Tokenizer::from_gguf(pre, vocab).unwrap();
         (tokenizer.reference().unwrap(), tokenizer)
     };
-    ["gpt-2", "llama-bpe", "gpt-4o", "tekken"].map(named).into()
+    [("gpt-2", true), ("llama-bpe", false), ("gpt-4o", true), ("tekken", false)].map(named).into()
 });
 
 fuzz_target!(|data: &[u8]| {

@@ -13,7 +13,7 @@ use crate::merges::{Merge, Merges};
 use crate::scratch::{Long, Scratch};
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
-use crate::windows::ENDLESS;
+use crate::windows::{self, ENDLESS};
 
 /// Where ids go: a vector, or a counter.
 pub(crate) trait Sink {
@@ -361,12 +361,18 @@ impl Bpe {
             _ if piece.is_empty() => {}
             _ if piece.len() < LONG => self.merge_into(piece, key, scratch, sink),
             (None, _) => self.segment(piece, scratch, sink),
-            (Some(_), Writing::Bytes) if piece.len() >= ENDLESS && self.grammar(scratch).is_some() => {
+            (Some(_), Writing::Bytes) if self.is_endless(piece, scratch) => {
                 self.encode_endless(piece, scratch, sink);
             }
             (Some(cuts), Writing::Bytes) => self.cut_bytes(cuts, piece, scratch, sink),
             (Some(cuts), Writing::Text) => self.cut_chars(cuts, piece, scratch, sink),
         }
+    }
+
+    /// Whether it is faster not to cut this.
+    fn is_endless(&self, piece: &[u8], scratch: &Scratch) -> bool {
+        let may = piece.len() >= ENDLESS && self.missing_stands_alone;
+        may && (self.grammar(scratch).is_some() || windows::repeats(piece))
     }
 
     fn cut_bytes(&self, cuts: &Cuts, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {

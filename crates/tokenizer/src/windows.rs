@@ -22,7 +22,7 @@ const OVERLAP: usize = 512;
 pub(crate) const ENDLESS: usize = WINDOW + WINDOW / 2;
 
 /// Whether a window is the same again soon: windows are then faster than any merging.
-fn repeats(bytes: &[u8]) -> bool {
+pub(crate) fn repeats(bytes: &[u8]) -> bool {
     let (Some(window), Some(beginning)) = (bytes.get(..WINDOW), bytes.get(1..OVERLAP)) else { return false };
     let found = memchr::memmem::find(beginning, &window[..16]);
     found.is_some_and(|shift| bytes[1 + shift..].starts_with(window))
@@ -51,12 +51,14 @@ impl Bpe {
     /// The ids of a text without boundaries, of a vocabulary with a symbol for each byte.
     pub(crate) fn encode_endless(&self, bytes: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
         let mut rest = bytes;
+        let mut due = !repeats(rest);
         while !rest.is_empty() {
-            if !repeats(rest) {
+            if due {
                 rest = &rest[self.by_automaton(rest, scratch, sink)..];
             }
             let (done, ended) = self.by_windows(rest, scratch, sink);
             rest = &rest[done..];
+            due = ended == Ended::Due;
             if ended == Ended::Apart {
                 for part in rest.chunks(MAX_SEGMENT) {
                     self.merge(part, scratch);

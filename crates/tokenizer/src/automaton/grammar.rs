@@ -208,7 +208,7 @@ fn made(bpe: &Bpe, bytes: &[u32; 256], merges: &[(u32, u32, Merge)]) -> Option<V
         *last = (*last).max(u64::from(merge.rank) + 1);
     }
     let mut made: Vec<Option<Made>> = vec![None; count];
-    for (&id, byte) in bytes.iter().zip(0u8..) {
+    for (&id, byte) in bytes.iter().zip(0..=255u8) {
         if bpe.vocab.key(id)? != [byte] {
             return None;
         }

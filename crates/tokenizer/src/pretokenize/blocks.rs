@@ -95,28 +95,35 @@ fn masks(found: Classes) -> Masks {
 impl Masks {
     /// Adds the characters outside ASCII, whose bytes are `high`.
     #[inline(always)]
-    fn add_far(&mut self, text: &[u8], at: usize, high: u64) {
-        let mut rest = high;
+    fn add_far(&mut self, text: &[u8], at: usize, high: u64, bytes: &[u8; WIDTH]) {
+        let firsts = high & !continuations(bytes);
+        // By the first bytes of characters. Nothing here can be predicted, so nothing is a branch.
+        let (mut letter, mut number, mut white, mut upper, mut lower) = (0, 0, 0, 0, 0);
+        let (mut inner, mut rest) = (0, firsts);
         while rest != 0 {
             let place = rest.trailing_zeros();
+            rest &= rest - 1;
             let four = text.get(at + place as usize..).and_then(|rest| rest.first_chunk());
             let (code, len) = unicode::decode_four(*four.unwrap_or(&[0; 4]));
             let class = code.map_or(0, unicode::class);
-            let bits = ((1u64 << len) - 1) << place;
-            rest &= !bits;
-            // Nothing here can be predicted, so nothing is a branch.
-            let bits_if = |is: bool| bits & u64::from(is).wrapping_neg();
-            self.inner |= bits & (bits << 1);
-            self.letter |= bits_if(class & unicode::LETTER != 0);
-            let number = bits_if(class & unicode::NUMBER != 0);
-            self.number |= number;
-            self.far_number |= number;
-            self.white |= bits_if(class & unicode::SPACE != 0);
-            self.other |= bits_if(class & (unicode::LETTER | unicode::NUMBER | unicode::SPACE) == 0);
-            self.upper |= bits_if(class & unicode::UPPER != 0);
-            self.caseless |=
-                bits_if(class & (unicode::UPPER | unicode::LOWER) == unicode::UPPER | unicode::LOWER);
+            let bit = |of: u8| u64::from(class >> of.trailing_zeros() & 1) << place;
+            letter |= bit(unicode::LETTER);
+            number |= bit(unicode::NUMBER);
+            white |= bit(unicode::SPACE);
+            upper |= bit(unicode::UPPER);
+            lower |= bit(unicode::LOWER);
+            inner |= ((1u64 << len) - 2) << place;
         }
+        // Bytes that are no UTF-8 are characters of their own and others, also those that only go on.
+        self.inner = inner;
+        self.letter |= self.all_bytes(letter);
+        self.far_number = self.all_bytes(number);
+        self.number |= self.far_number;
+        self.white |= self.all_bytes(white);
+        self.other |= high & !(self.letter | self.number | self.white);
+        let upper = self.all_bytes(upper);
+        self.upper |= upper;
+        self.caseless = upper & self.all_bytes(lower);
     }
 
     /// For each byte, the first byte of its character.
@@ -145,6 +152,18 @@ impl Masks {
     }
 }
 
+/// The bytes that go on with a character: 10xxxxxx.
+#[inline(always)]
+fn continuations(bytes: &[u8; WIDTH]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().rev().fold(0, |mask, word| {
+        let word = u64::from_le_bytes(*word);
+        let highest = (word & !(word << 1)) >> 7 & 0x0101_0101_0101_0101;
+        // The eight bits side by side.
+        mask << 8 | highest.wrapping_mul(0x0102_0408_1020_4080) >> 56
+    })
+}
+
 /// The bits below the lowest bit of `bits`.
 #[inline(always)]
 fn below(bits: u64) -> u64 {
@@ -171,7 +190,7 @@ impl Scanner {
     #[inline(never)]
     fn far(self, found: Classes, text: &[u8], at: usize, bytes: &[u8; WIDTH]) -> u64 {
         let mut masks = masks(found);
-        masks.add_far(text, at, found.high);
+        masks.add_far(text, at, found.high, bytes);
         self.within(&masks, bytes)
     }
 
