@@ -1,28 +1,30 @@
-"""Training a vocabulary beside other trainers: the merges compared with `tokenizers`', then time and peak memory.
+"""Training a vocabulary beside other trainers: the merges compared, then time and peak memory.
 
-    cargo build --release && python3 benches/peers/tokenizer_train.py TEXT... [--vocab-size N] [--threads N] [--rounds N]
+usage: tokenizer_train.py --prepare TEXT...               the environment; measures nothing
+       tokenizer_train.py TEXT... [--vocab-size N] [--rounds N] [--only PROGRAM...] [--more]
+       tokenizer_train.py --write-docs                     docs/BENCHMARKS.md, docs/benchmarks/tokenizer_train.{svg,json}
 
-The texts are UTF-8, documents are separated by <|endoftext|>. Installs gigatoken, tokenizers and rustbpe into an environment in
-target/peers/tokenizer-train, trains each once a round in a process of its own, in turn, and prints a table; all samples go to
-target/peers/tokenizer_train.json. `tokenizers` (slow) and rustbpe run in the first round only, unless --all-rounds.
-
-Time is that of training alone, from the text in files to the merges, as each library does it: gigatoken and chalot read the files
-themselves, `tokenizers` and rustbpe are given the documents as strings, which is not counted. chalot's time is that of the whole
-process, the start of the program and the written tokenizer.json included. rustbpe breaks ties in its own way, so its merges differ.
+The texts are UTF-8, documents are separated by <|endoftext|>. Every program trains once a round in a process of its own, in turn;
+`--bytes N` takes only the beginning of the texts (whole documents), so that the slow ones can be measured in the same run.
 """
 import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
-from statistics import median
 
-ROOT = Path(__file__).resolve().parents[2]
-WORK = ROOT / "target" / "peers"
+from common import OURS, WORK, Case, Results, chalot, chalot_version, fail, say, venv
+
 PACKAGES = {"gigatoken": "0.10.0", "tokenizers": "0.23.3", "rustbpe": "0.1.0"}
-SEPARATOR = "<|endoftext|>"
+SEPARATOR = b"<|endoftext|>"
+THREADS = 2
+INTRO = """
+[benches/peers/tokenizer_train.py](../benches/peers/tokenizer_train.py) trains on the same text, GPT-2's pattern, two threads, and compares the
+merges of all but rustbpe, which breaks ties in its own way. Time is that of training alone, from the text to the merges: gigatoken and
+chalot read the file themselves, `tokenizers` and rustbpe are given the documents as strings, which is not counted. chalot's is the time of
+the whole process: its start and the written tokenizer.json too.
+"""
 
 # Runs in the environment: trains, and tells seconds and the merges as pairs of hexadecimal bytes.
 WORKER = r'''
@@ -67,20 +69,6 @@ json.dump({"seconds": seconds, "merges": merges}, open(out, "w"))
 '''
 
 
-def environment(folder):
-    """The Python of an environment that has the packages."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"making an environment in {folder}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True).stdout
-    there = {package["name"]: package["version"] for package in json.loads(listed)}
-    missing = [f"{name}=={version}" for name, version in PACKAGES.items() if there.get(name) != version]
-    if missing:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *missing], check=True)
-    return python
-
-
 def run(command, env):
     """Runs a command; seconds of the whole process and its peak memory in MB."""
     start = time.perf_counter()
@@ -89,7 +77,7 @@ def run(command, env):
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     if status != 0:
-        sys.exit(f"{' '.join(map(str, command))}: {stderr.decode(errors='replace')[-2000:]}")
+        fail(f"{' '.join(map(str, command))}: {stderr.decode(errors='replace')[-2000:]}")
     return seconds, usage.ru_maxrss * 1024 / 1e6
 
 
@@ -107,68 +95,89 @@ def byte_alphabet():
 BYTES = byte_alphabet()
 
 
+def beginning(files, size, work):
+    """One file with whole documents, about `size` bytes of them."""
+    path, taken = work / f"tokenizer-train-{size}.txt", []
+    if path.exists():
+        return path
+    for file in files:
+        for document in file.read_bytes().split(SEPARATOR):
+            if sum(map(len, taken)) < size:
+                # The last one to the end of a line, if it is much too long.
+                taken.append(document if len(document) < size else document[:document.rfind(b"\n", 0, size) + 1])
+    path.write_bytes(SEPARATOR.join(taken))
+    return path
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--write-docs", action="store_true")
+    parser.add_argument("--bytes", type=int, help="of the texts [default: all]")
     parser.add_argument("--vocab-size", type=int, default=32257)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--all-rounds", action="store_true", help="the slow ones too")
-    parser.add_argument("--only", nargs="+", default=["chalot", *PACKAGES], help="programs")
-    parser.add_argument("--chalot", type=Path, help="the command [default: the release build of this tree]")
-    arguments = parser.parse_args()
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-    chalot = arguments.chalot or target / "release" / "chalot"
-    if not chalot.exists():
-        sys.exit(f"{chalot} is not there: run `cargo build --release` first")
-    WORK.mkdir(parents=True, exist_ok=True)
-    python = environment(WORK / "tokenizer-train")
-    size = sum(file.stat().st_size for file in arguments.files)
-    env = {**os.environ, "RAYON_NUM_THREADS": str(arguments.threads), "TOKENIZERS_PARALLELISM": "true"}
-    samples, merges = {name: [] for name in arguments.only}, {}
-    for number in range(arguments.rounds):
-        order = arguments.only if number % 2 == 0 else arguments.only[::-1]
-        for name in order:
-            if number > 0 and name in ("tokenizers", "rustbpe") and not arguments.all_rounds:
-                continue
-            out = WORK / f"tokenizer_train.{name}.json"
-            if name == "chalot":
-                command = [chalot, "tokenizer", "train", *arguments.files, "--vocab-size", arguments.vocab_size, "--min-frequency", 1,
-                           "--out", out, "--force", "--threads", arguments.threads]
-                seconds, peak = run(command, env)
-                made = json.loads(out.read_text())["model"]["merges"]
-            else:
-                _, peak = run([python, "-c", WORKER, name, arguments.vocab_size, out, *arguments.files], env)
-                answer = json.loads(out.read_text())
-                seconds, made = answer["seconds"], answer["merges"]
-            if name != "gigatoken":
-                made = [[to_hex(a), to_hex(b)] for a, b in made]
-            if merges.setdefault(name, made) != made:
-                sys.exit(f"{name}: two runs gave different merges")
-            samples[name].append({"seconds": seconds, "peak_mb": peak})
-            print(f"round {number + 1}: {name} {seconds:.2f} s, peak {peak:.0f} MB", file=sys.stderr)
-    reference = merges.get("tokenizers")
-    medians = {name: median(sample["seconds"] for sample in taken) for name, taken in samples.items() if taken}
-    ours = medians.get("chalot")
-    print(f"{size / 1e6:.1f} MB, {arguments.vocab_size} entries, {arguments.threads} threads, {arguments.rounds} rounds")
-    print(f"{'':12}{'seconds':>9}{'MB/s':>8}{'to ours':>9}{'peak MB':>9}  merges")
-    rows = {}
-    for name, seconds in medians.items():
-        made = merges[name]
-        if reference is None or not made:
-            equal = None
+    parser.add_argument("--more", action="store_true", help="rounds join those that are there")
+    parser.add_argument("--only", nargs="+", default=[OURS, *PACKAGES], help="programs")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--chalot", help="the command to measure")
+    args = parser.parse_args()
+    results_path = args.work / "tokenizer_train.json"
+    known = [Case(**entry["case"]) for entry in json.loads(results_path.read_text())["cases"]] if results_path.exists() else []
+    if args.write_docs:
+        results = Results("tokenizer_train", args.work, known)
+        return results.write_docs("Training a vocabulary", INTRO, "python3 benches/peers/tokenizer_train.py")
+    python = venv(args.work / "tokenizer-venv", [f"{name}=={version}" for name, version in PACKAGES.items()])
+    if not args.files:
+        fail("name the texts")
+    files = [beginning(args.files, args.bytes, args.work)] if args.bytes else args.files
+    if args.prepare:
+        return None
+    size = sum(file.stat().st_size for file in files)
+    entries = args.vocab_size
+    group = f"{size / 1e6:.0f} MB, {entries:,} entries, {THREADS} threads"
+    beside = " and ".join(name for name in args.only if name != OURS)
+    # 14 times tokenizers, 1.5 times gigatoken.
+    target = 1.5 if "gigatoken" in args.only else 14 if "tokenizers" in args.only else None
+    time_case = Case(f"train/{size}/{entries}/{beside}", group, f"time, beside {beside}", "seconds", target, lower_is_better=True)
+    peak_case = Case(f"peak/{size}/{entries}/{beside}", f"{group}: peak memory", f"beside {beside}", "MB", lower_is_better=True)
+    cases = list({case.key: case for case in [*known, time_case, peak_case]}.values())
+    results = Results("tokenizer_train", args.work, cases)
+    binary = chalot(args.chalot)
+    versions = {OURS: chalot_version(args.chalot, binary), **PACKAGES}
+    env = {**os.environ, "RAYON_NUM_THREADS": str(THREADS), "TOKENIZERS_PARALLELISM": "true"}
+    merges, peaks = {}, {name: [] for name in args.only}
+
+    def train(name):
+        out = args.work / f"tokenizer_train.{name}.json"
+        if name == OURS:
+            seconds, peak = run([binary, "tokenizer", "train", *files, "--vocab-size", entries, "--min-frequency", 1, "--out", out,
+                                 "--force", "--threads", THREADS], env)
+            made = json.loads(out.read_text())["model"]["merges"]
         else:
-            equal = made == reference
-        said = {None: "not compared", True: f"equal ({len(made)})", False: "DIFFERENT"}[equal]
-        peak = max(sample["peak_mb"] for sample in samples[name])
-        ratio = f"{seconds / ours:9.2f}" if ours else " " * 9
-        print(f"{name:12}{seconds:9.2f}{size / 1e6 / seconds:8.1f}{ratio}{peak:9.0f}  {said}")
-        rows[name] = {"seconds": seconds, "ratio": ours and seconds / ours, "peak_mb": peak, "merges_equal": equal}
-    result = {"bytes": size, "vocab_size": arguments.vocab_size, "threads": arguments.threads, "versions": PACKAGES,
-              "programs": rows, "samples": samples}
-    (WORK / "tokenizer_train.json").write_text(json.dumps(result, indent=1) + "\n")
-    if any(row["merges_equal"] is False for name, row in rows.items() if name != "rustbpe"):
-        sys.exit("the merges differ: the times compare different work")
+            _, peak = run([python, "-c", WORKER, name, entries, out, *files], env)
+            answer = json.loads(out.read_text())
+            seconds, made = answer["seconds"], answer["merges"]
+        if name != "gigatoken":
+            made = [[to_hex(a), to_hex(b)] for a, b in made]
+        if merges.setdefault(name, made) != made:
+            fail(f"{name}: two runs gave different merges")
+        peaks[name].append(peak)
+        return seconds
+
+    programs = {name: (lambda name=name: train(name)) for name in args.only}
+    of_these = {name: versions[name] for name in args.only}
+    results.add(time_case, programs, args.rounds, of_these, args.more)
+    # The peaks came with the times.
+    taken = {name: iter(values) for name, values in peaks.items()}
+    results.add(peak_case, {name: (lambda name=name: next(taken[name])) for name in args.only}, args.rounds, of_these, args.more)
+    compared = {name: made for name, made in merges.items() if name != "rustbpe"}
+    for name, made in compared.items():
+        if made != compared[OURS]:
+            fail(f"{name}: other merges than {OURS}: the times compare different work")
+    say(f"equal merges ({len(compared[OURS])}): {', '.join(compared)}")
+    print(results.text())
+    return None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! Many texts on many threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::{Specials, Tokenizer};
@@ -10,6 +11,34 @@ const TAKE: usize = 1 << 16;
 
 /// A thread takes this much of one large text at a time.
 const PART: usize = 1 << 18;
+
+/// Where the ids of parts go, in the order of the parts.
+struct Places<'a> {
+    free: &'a mut [u32],
+    /// The part whose place is next, if there is room.
+    next: usize,
+    /// Ids that have places.
+    taken: usize,
+    /// Parts that are later, or for which there is no room.
+    waiting: Vec<(usize, Vec<u32>)>,
+}
+
+impl<'a> Places<'a> {
+    /// A part is encoded: all parts whose places are known now, this one or not.
+    fn ready(&mut self, part: usize, ids: Vec<u32>) -> Vec<(&'a mut [u32], Vec<u32>)> {
+        self.waiting.push((part, ids));
+        let mut ready = Vec::new();
+        while let Some(at) = self.waiting.iter().position(|(part, _)| *part == self.next) {
+            let len = self.waiting[at].1.len();
+            let Some((place, rest)) = std::mem::take(&mut self.free).split_at_mut_checked(len) else { break };
+            self.free = rest;
+            self.taken += len;
+            self.next += 1;
+            ready.push((place, self.waiting.swap_remove(at).1));
+        }
+        ready
+    }
+}
 
 impl Tokenizer {
     /// [`encode`](Self::encode) on up to `threads` threads: a large text is cut where that does not change its ids.
@@ -22,38 +51,29 @@ impl Tokenizer {
         if threads <= 1 {
             return self.encode(text, specials);
         }
-        // Each thread's ids in one vector, and of each part: its number, where its ids begin and end in it.
-        let encoded = on_threads(threads, parts.len(), |take| {
-            let mut ids = Vec::with_capacity(text.len() / threads / 4);
-            let mut spans = Vec::new();
+        // Fresh memory costs as much as encoding does, so each id touches some only once: the ids of a part are written to a buffer
+        // that is used again, and from there to their place, as soon as it is known. Room for an id every two bytes is reserved but
+        // not touched.
+        let mut whole = vec![0; text.len() / 2];
+        let places = Mutex::new(Places { free: &mut whole, next: 0, taken: 0, waiting: Vec::new() });
+        on_threads(threads, parts.len(), |take| {
+            let mut buffers = Vec::new();
             while let Some(part) = take() {
-                let start = ids.len();
+                let mut ids: Vec<u32> = buffers.pop().unwrap_or_default();
+                ids.clear();
                 self.encode_into(parts[part], specials, &mut ids);
-                spans.push((part, start, ids.len()));
-            }
-            (ids, spans)
-        });
-        let mut places = vec![&[][..]; parts.len()];
-        for (ids, spans) in &encoded {
-            spans.iter().for_each(|&(part, start, end)| places[part] = &ids[start..end]);
-        }
-        // One after the other: all threads together, as each must touch fresh memory.
-        let mut whole = vec![0; places.iter().map(|ids| ids.len()).sum()];
-        let share = places.len().div_ceil(threads);
-        thread::scope(|scope| {
-            let mut rest = &mut whole[..];
-            for places in places.chunks(share) {
-                let (mine, after) = rest.split_at_mut(places.iter().map(|ids| ids.len()).sum());
-                rest = after;
-                scope.spawn(move || {
-                    let mut at = 0;
-                    for ids in places {
-                        mine[at..at + ids.len()].copy_from_slice(ids);
-                        at += ids.len();
-                    }
-                });
+                let ready = places.lock().unwrap_or_else(PoisonError::into_inner).ready(part, ids);
+                for (place, ids) in ready {
+                    place.copy_from_slice(&ids);
+                    buffers.push(ids);
+                }
             }
         });
+        let Places { taken, mut waiting, .. } = places.into_inner().unwrap_or_else(PoisonError::into_inner);
+        whole.truncate(taken);
+        waiting.sort_unstable_by_key(|(part, _)| *part);
+        waiting.iter().for_each(|(_, ids)| whole.extend_from_slice(ids));
+        whole.shrink_to_fit();
         whole
     }
 
