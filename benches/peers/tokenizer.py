@@ -24,6 +24,8 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = ["gigatoken==0.10.0", "tokenizers==0.23.3", "tiktoken==0.14.0", "rustbpe==0.1.0", "numpy==2.4.6"]
 VOCABULARIES = {"gpt2": "GPT-2", "llama3": "Llama 3"}
 TEXTS = {"english": "English (children's books)", "code": "code (Python's library)", "cjk": "CJK (made up)"}
+# Ours, in the place of a peer: on one thread, and with ordinary text.
+ONE_THREAD, ORDINARY = "chalot, one thread", "chalot, text"
 # Ten million bytes of one kind.
 ENDLESS = {
     "a": "`a`", "digits": "`0123456789` again and again", "random-digits": "random digits", "random-letters": "random letters",
@@ -31,13 +33,13 @@ ENDLESS = {
 }
 PEERS = ["gigatoken", "gigatoken batch", "tokenizers", "tiktoken"]
 # The slow ones get this much of a text.
-SLOW_BYTES = 4_000_000
+SLOW_BYTES = 1_000_000
 
 INTRO = """
 [benches/peers/tokenizer.py](../benches/peers/tokenizer.py) encodes the same bytes with the same vocabulary in turn, after it has
 compared the ids. *cold*: the first text that a program encodes after it has read the vocabulary; *warm*: the same text again, the best
 of five. `gigatoken` is `Tokenizer.encode`, `gigatoken batch` is `encode_batch` of one document without threads (or of many with two);
-`tokenizers` and `tiktoken` get the first 4 MB. chalot is `chalot bench tokenizer`. Time is what passes on the clock, in MB of text a second.
+`tokenizers` and `tiktoken` get the first megabyte. chalot is `chalot bench tokenizer`. Time is what passes on the clock, in MB of text a second.
 `rustbpe` has no encoder of its own that takes a foreign vocabulary: it is measured where vocabularies are trained.
 """
 
@@ -95,8 +97,8 @@ def sample(python, peer, vocab, text, threads):
 
 def ours(binary, vocab, text, threads):
     report = run_json([binary, "bench", "tokenizer", "--vocab", vocab, "--text", text, "--threads", threads, "--rounds", 5, "--train-bytes", 0,
-                       "--json"])
-    return {"cold": report["cold_mb_per_second"], "warm": report["encode_mb_per_second"], "linear": report["speedup_over_linear_encode"]}
+                       "--linear-bytes", 0, "--json"])
+    return {"cold": report["cold_mb_per_second"], "warm": report["encode_mb_per_second"]}
 
 
 def check(python, binary, peers, vocab, text):
@@ -128,12 +130,17 @@ def cases():
     for vocab, name in VOCABULARIES.items():
         for text, told in TEXTS.items():
             for kind in ["warm", "cold"]:
-                peers = PEERS if (vocab, kind) == ("gpt2", "warm") else PEERS[:3] if kind == "warm" else PEERS[:2]
+                peers = PEERS if (vocab, kind) == ("gpt2", "warm") else PEERS[:2]
                 add(f"{text}/{vocab}/{kind}/1t", f"{told}, one thread", f"{name}, {kind}", vocab, text, 1, kind, peers,
                     1 if text == "english" else None)
+        for text in ["code", "cjk"]:
+            add(f"slow/{text}/{vocab}/1t", "Beside `tokenizers`, one thread", f"{TEXTS[text]}, {name}, warm", vocab, text, 1, "warm",
+                ["tokenizers"], 20)
         add(f"english/{vocab}/warm/2t", "English, two threads", f"{name}, warm", vocab, "english", 2, "warm", ["gigatoken batch"], None)
+        add(f"threads/{vocab}", "English, two threads beside one", f"{name}, warm", vocab, "english", 2, "warm", [ONE_THREAD], 1.8)
         for text, told in ENDLESS.items():
-            add(f"endless/{text}/{vocab}/warm/1t", f"Ten million bytes of one kind, {name}, one thread", told, vocab, text, 1, "warm", [], None)
+            add(f"endless/{text}/{vocab}/warm/1t", f"Ten million bytes of one kind, {name}, one thread", told, vocab, text, 1, "warm",
+                [ORDINARY], 0.5)
     return found
 
 
@@ -167,6 +174,7 @@ def main():
     binary = chalot(args.chalot)
     versions = dict(package.split("==") for package in PACKAGES)
     versions = {OURS: chalot_version(args.chalot, binary), **{peer: versions[peer.split()[0]] for peer in PEERS}}
+    versions |= {ONE_THREAD: versions[OURS], ORDINARY: versions[OURS]}
     wanted = [words.split("+") for words in args.only.split(",")]
     checked = set()
     for key, (case, vocab, text, threads, kind, peers) in table.items():
@@ -174,9 +182,17 @@ def main():
             continue
         # An endless word takes others minutes: what is compared there is our own speed with ordinary text.
         if (vocab, text) not in checked and text not in ENDLESS:
-            check(python, binary, [p for p in PEERS if p != "tiktoken" or vocab == "gpt2"], vocabularies[vocab], paths[text])
+            wanted_ids = [p for p in PEERS if p != "tiktoken" or vocab == "gpt2"]
+            check(python, binary, wanted_ids, vocabularies[vocab], paths[text])
             checked.add((vocab, text))
-        take = lambda peer: lambda: sample(python, peer, vocabularies[vocab], paths[text], threads)[kind]
+        own = {ONE_THREAD: (text, 1), ORDINARY: ("english", 1)}
+
+        def take(peer):
+            if peer in own:
+                what, on = own[peer]
+                return lambda: ours(binary, vocabularies[vocab], paths[what], on)[kind]
+            return lambda: sample(python, peer, vocabularies[vocab], paths[text], threads)[kind]
+
         programs = {peer: take(peer) for peer in peers}
         programs[OURS] = lambda: ours(binary, vocabularies[vocab], paths[text], threads)[kind]
         results.add(case, programs, args.rounds, {name: versions[name] for name in programs})

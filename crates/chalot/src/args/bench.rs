@@ -198,6 +198,9 @@ pub struct TokenizerBench {
     /// Times to encode it after the first
     #[arg(long, value_name = "N", default_value = "9", value_parser = values::count)]
     pub rounds: usize,
+    /// The plainest encoder gets this much of the text; 0 leaves it out (it takes the square of the length of a word)
+    #[arg(long, value_name = "BYTES", default_value = "2097152")]
+    pub linear_bytes: usize,
     /// Train 2,048 entries on this much of the text, in both ways; 0 trains nothing
     #[arg(long, value_name = "BYTES", default_value = "262144")]
     pub train_bytes: usize,

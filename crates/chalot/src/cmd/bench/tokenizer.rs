@@ -18,8 +18,6 @@ use crate::{args::bench::TokenizerBench, cmd::print_json, failure::Usage, settin
 
 /// Bytes of the text that is made up where none is given.
 const MADE_UP: usize = 16 << 20;
-/// The slow encoder gets this much of the text at most.
-const LINEAR: usize = 2 << 20;
 /// Entries that are trained.
 const TRAINED: usize = 2048;
 
@@ -70,8 +68,8 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
         let ids = encode(threads);
         (start.elapsed().as_secs_f64(), ids.len())
     };
-    let sample = text.get(..LINEAR).unwrap_or(&text);
-    let reference = tokenizer.reference();
+    let sample = text.get(..args.linear_bytes).unwrap_or(&text);
+    let reference = if sample.is_empty() { None } else { tokenizer.reference() };
     let (mut warm, mut single, mut counted, mut linear) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         warm.push(seconds(|| encode(threads)));
