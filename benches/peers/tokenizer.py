@@ -37,8 +37,8 @@ SLOW_BYTES = 1_000_000
 
 INTRO = """
 [benches/peers/tokenizer.py](../benches/peers/tokenizer.py) encodes the same bytes with the same vocabulary in turn, after it has
-compared the ids. *cold*: the first text that a program encodes after it has read the vocabulary; *warm*: the same text again, the best
-of five. `gigatoken` is `Tokenizer.encode`, `gigatoken batch` is `encode_batch` of one document without threads (or of many with two);
+compared the ids. *cold*: the first text that a program encodes after it has read the vocabulary; *warm*: the same text again, the
+median of five. `gigatoken` is `Tokenizer.encode`, `gigatoken batch` is `encode_batch` of one document without threads (or of many with two);
 `tokenizers` and `tiktoken` get the first megabyte. chalot is `chalot bench tokenizer`. Time is what passes on the clock, in MB of text a second.
 `rustbpe` has no encoder of its own that takes a foreign vocabulary: it is measured where vocabularies are trained.
 """

@@ -108,12 +108,13 @@ impl Automaton {
             // What really comes before a part: on into it, until there is no difference.
             for start in (1..LANES).map(|lane| lane * part) {
                 let mut step = self.trace[start];
-                for at in start..start + part {
-                    step = self.states.step(grammar, step, text[at])?;
-                    if self.trace[at + 1] == step {
+                let places = &mut self.trace[start + 1..=start + part];
+                for (&byte, place) in text[start..start + part].iter().zip(places) {
+                    step = self.states.step(grammar, step, byte)?;
+                    if *place == step {
                         break;
                     }
-                    self.trace[at + 1] = step;
+                    *place = step;
                 }
             }
             at = LANES * part;
@@ -131,10 +132,7 @@ impl Automaton {
         let mut steps = [START; LANES];
         for from in (0..part).step_by(UNIT) {
             self.stretch(text, part, from, &mut steps);
-            for lane in 0..LANES {
-                if steps[lane] != 0 {
-                    continue;
-                }
+            for (lane, last) in steps.iter_mut().enumerate().filter(|(_, last)| **last == 0) {
                 // From the first step on that was not known.
                 let start = lane * part + from;
                 let places = &mut self.trace[start + 1..=start + UNIT];
@@ -143,11 +141,12 @@ impl Automaton {
                     0 if from == 0 => START,
                     _ => self.trace[start + known],
                 };
-                for at in start + known..start + UNIT {
-                    step = self.states.step(grammar, step, text[at])?;
-                    self.trace[at + 1] = step;
+                let places = &mut self.trace[start + known + 1..=start + UNIT];
+                for (&byte, place) in text[start + known..start + UNIT].iter().zip(places) {
+                    step = self.states.step(grammar, step, byte)?;
+                    *place = step;
                 }
-                steps[lane] = step;
+                *last = step;
             }
         }
         Some(())

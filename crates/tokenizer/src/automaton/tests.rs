@@ -11,8 +11,12 @@ fn vocabulary(random: &mut impl FnMut() -> usize, alphabet: &[u8], merges: usize
         // Rather short ones, and parts that were made lately.
         let mut pick = || {
             let at = random() % entries.len();
-            entries[if random() % 3 == 0 { entries.len() - 1 - at / 4 } else { at / (1 + random() % 3) }]
-                .clone()
+            entries[if random().is_multiple_of(3) {
+                entries.len() - 1 - at / 4
+            } else {
+                at / (1 + random() % 3)
+            }]
+            .clone()
         };
         let (left, right) = (pick(), pick());
         let whole = format!("{left}{right}");
@@ -43,10 +47,10 @@ fn equals_merging() {
         let grammar = Grammar::new(bpe).unwrap();
         let mut automaton = Automaton::default();
         for _ in 0..12 {
-            let len = random() % if case % 4 == 0 { 9000 } else { 400 };
+            let len = random() % if case.is_multiple_of(4) { 9000 } else { 400 };
             let some = 1 + random() % alphabet.len();
             let mut text: Vec<u8> = (0..len).map(|_| alphabet[random() % some]).collect();
-            if random() % 3 == 0 && len > 0 {
+            if random().is_multiple_of(3) && len > 0 {
                 let unit = text[..1 + random() % len.min(9)].to_vec();
                 text = unit.into_iter().cycle().take(len).collect();
             }
