@@ -35,7 +35,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let exec = Exec::new(Isa::best(), threads);
     let mut network = Network::new(&shape, vocab, exec.clone(), 1)?;
     let total: usize = network.parameters().iter().map(|p| p.value.len()).sum();
-    println!("{total} parameters, {:?}", network.config());
+    let json = args.iter().any(|x| x == "--json");
+    let mut rates = Vec::new();
+    if !json {
+        println!("{total} parameters, {:?}", network.config());
+    }
     let mut options = OptimizerOptions::default();
     if args.iter().any(|x| x == "--adamw") {
         options.matrices = chalot_train::optim::Method::AdamW;
@@ -78,6 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             balance_loss: 1e-3,
             z_loss: 1e-5,
             seed: step as u64,
+            round_gradients: args.iter().any(|x| x == "--round"),
             ..StepOptions::default()
         };
         let batch = Batch { length, inputs: &inputs, targets: &targets };
@@ -90,6 +95,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let all = started.elapsed();
         let loss = losses.main / losses.tokens as f64;
         mean = if step == 0 { loss } else { 0.95 * mean + 0.05 * loss };
+        if step > 0 || steps == 1 {
+            rates.push((rows * length) as f64 / all.as_secs_f64());
+        }
+        if json {
+            continue;
+        }
         if step < 5 || step % 20 == 0 || step + 1 == steps {
             println!(
                 "step {step}: loss {loss:.4} (mean {mean:.4}) norm {norm:.3} exit {:.3} balance {:.3}, passes {:.0} ms, optimizer {:.0} ms, {:.0} tokens/s",
@@ -100,6 +111,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 (rows * length) as f64 / all.as_secs_f64()
             );
         }
+    }
+    rates.sort_by(f64::total_cmp);
+    if json {
+        println!("{{\"tokens_per_second\": {:.1}, \"loss\": {mean:.4}}}", rates[rates.len() / 2]);
     }
     Ok(())
 }

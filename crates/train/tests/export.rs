@@ -127,3 +127,30 @@ fn recomputation_changes_no_bit() {
     };
     assert!(run(false) == run(true));
 }
+
+#[test]
+fn rounded_gradients_are_near_the_exact_ones() {
+    for experts in [false, true] {
+        let architecture = architecture(experts, EmbeddingFormat::Int8);
+        let exec = Exec::new(Isa::best(), 2);
+        let mut network = Network::new(&architecture, VOCAB, exec, 3).unwrap();
+        let (inputs, targets) = (tokens(1, 2 * LENGTH), tokens(2, 2 * LENGTH));
+        let batch = Batch { length: LENGTH, inputs: &inputs, targets: &targets };
+        let mut run = |round_gradients| {
+            let mut gradients = Gradients::new(network.parameters());
+            // As small as the gradients of a large batch's mean are.
+            let options = StepOptions { round_gradients, weight: 1e-5, ..StepOptions::default() };
+            network.forward_backward(&batch, &options, &mut gradients).unwrap();
+            gradients
+        };
+        let (exact, rounded) = (run(false), run(true));
+        for parameter in network.parameters() {
+            let (a, b) = (exact.of(parameter), rounded.of(parameter));
+            let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+            let error = norm(&mut a.iter().zip(b).map(|(a, b)| 1e5 * (a - b)));
+            let size = norm(&mut a.iter().map(|a| 1e5 * a));
+            assert!(error < 0.03 * size, "{}: {error} of {size}", parameter.name);
+        }
+        assert!(exact != rounded);
+    }
+}

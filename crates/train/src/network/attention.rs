@@ -18,7 +18,7 @@ use chalot_tensor::norm::rms_norm_in_place;
 use chalot_tensor::parts::Parts;
 use chalot_tensor::rope::{RopeTable, rope};
 
-use super::pass::{Scratch, normed_input, try_run};
+use super::pass::{Scratch, input_gradient, normed_input, try_run};
 use super::{Batch, Context};
 use crate::error::TrainError;
 use crate::ops::attention::{self as op, attention_backward};
@@ -143,7 +143,7 @@ pub(super) fn block_backward(
     let (exec, config, ids) = (cx.exec, cx.config, &cx.layers[index]);
     let (rows, hidden, qw, kvw) =
         (batch.inputs.len(), config.hidden_size, config.q_width(), config.kv_width());
-    let Scratch { a, b, c, partial, sequences, .. } = scratch;
+    let Scratch { a, b, c, partial, sequences, normed: back, out: spare, .. } = scratch;
     let attended = &state.attended[..rows * qw];
     let sub_norm = cx.value(ids.sub_norm);
 
@@ -158,8 +158,7 @@ pub(super) fn block_backward(
         View::new(y, rows, qw, qw)?,
         &mut gradients[cx.range(ids.o, ids.o)],
     )?;
-    let o = View::new(cx.dense(ids.o, ids.o), hidden, qw, qw)?;
-    gemm_parallel(exec, Write::Set, d_out, o, y)?;
+    input_gradient(cx, ids.o..=ids.o, d_hidden, rows, qw, back, spare, y)?;
     let d_attended = room(b, rows * qw);
     let dw = &mut gradients[cx.range(ids.sub_norm, ids.sub_norm)];
     rms_norm_backward(exec, attended, sub_norm, cx.eps(), y, false, d_attended, dw, partial);
@@ -225,12 +224,11 @@ pub(super) fn block_backward(
     let norm = cx.value(ids.norm);
     let x = room(a, rows * hidden);
     norm_quantize_rows(exec, input, norm, cx.eps(), cx.lambda(), x);
-    let d_qkv = View::new(d_qkv, rows, width, width)?;
+    let view = View::new(d_qkv, rows, width, width)?;
     let x = View::new(x, rows, hidden, hidden)?;
-    gemm_parallel(exec, Write::Add, d_qkv.t(), x, &mut gradients[cx.range(ids.q, ids.v)])?;
+    gemm_parallel(exec, Write::Add, view.t(), x, &mut gradients[cx.range(ids.q, ids.v)])?;
     let dx = room(b, rows * hidden);
-    let qkv = View::new(cx.dense(ids.q, ids.v), width, hidden, hidden)?;
-    gemm_parallel(exec, Write::Set, d_qkv, qkv, dx)?;
+    input_gradient(cx, ids.q..=ids.v, d_qkv, rows, hidden, back, spare, dx)?;
     let dw = &mut gradients[cx.range(ids.norm, ids.norm)];
     rms_norm_backward(exec, input, norm, cx.eps(), dx, true, d_hidden, dw, partial);
     Ok(())

@@ -17,7 +17,7 @@ use chalot_tensor::linear::{Projection, project, project_gated};
 
 use super::Context;
 use super::parameter::FfnIds;
-use super::pass::{Scratch, normed_input};
+use super::pass::{Scratch, input_gradient, normed_input};
 use crate::error::TrainError;
 use crate::ops::gated::relu2_gated_backward;
 use crate::ops::norm::rms_norm_backward;
@@ -41,6 +41,8 @@ pub(crate) struct FfnScratch {
     y: Vec<f32>,
     du: Vec<f32>,
     d_gate_up: Vec<f32>,
+    back: Activations,
+    spare: Vec<f32>,
     partial: Vec<f32>,
 }
 
@@ -102,23 +104,22 @@ pub(super) fn backward(
 ) -> Result<(), ShapeError> {
     let (exec, hidden, width) = (cx.exec, cx.config.hidden_size, ids.width);
     let m = x.len() / hidden;
-    let FfnScratch { u, y, du, d_gate_up, partial, .. } = scratch;
+    let FfnScratch { u, y, du, d_gate_up, partial, back, spare, .. } = scratch;
+    let d_rows = d_out;
     let u = room(u, m * width);
     gated(exec, Activation::Relu2, gate, up, u)?;
     let y = room(y, m * width);
     norm_quantize_rows(exec, u, sub_norm(cx, ids), cx.eps(), cx.lambda(), y);
     let d_out = View::new(d_out, m, hidden, hidden)?;
     gemm_parallel(exec, Write::Add, d_out.t(), View::new(y, m, width, width)?, gradients.down)?;
-    let down = View::new(cx.dense(ids.down, ids.down), hidden, width, width)?;
-    gemm_parallel(exec, Write::Set, d_out, down, y)?;
+    input_gradient(cx, ids.down..=ids.down, d_rows, m, width, back, spare, y)?;
     let du = room(du, m * width);
     rms_norm_backward(exec, u, sub_norm(cx, ids), cx.eps(), y, false, du, gradients.sub_norm, partial);
     let d = room(d_gate_up, 2 * m * width);
     relu2_gated_backward(exec, gate, up, du, width, d);
-    let d = View::new(d, m, 2 * width, 2 * width)?;
-    gemm_parallel(exec, Write::Add, d.t(), View::new(x, m, hidden, hidden)?, gradients.gate_up)?;
-    let gate_up = View::new(cx.dense(ids.gate, ids.up), 2 * width, hidden, hidden)?;
-    gemm_parallel(exec, Write::Set, d, gate_up, dx)
+    let view = View::new(d, m, 2 * width, 2 * width)?;
+    gemm_parallel(exec, Write::Add, view.t(), View::new(x, m, hidden, hidden)?, gradients.gate_up)?;
+    input_gradient(cx, ids.gate..=ids.up, d, m, hidden, back, spare, dx)
 }
 
 /// `out = mid + network(norm(mid))`.

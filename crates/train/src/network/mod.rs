@@ -69,6 +69,9 @@ pub struct StepOptions {
     pub balance_loss: f32,
     /// Decides which layers are left out.
     pub seed: u64,
+    /// On the way back through a ternary product, round the gradient of each token to 8 bits for `dX = dY W` (not for
+    /// `dW`): an integer product instead of a float one (Wortsman et al. 2023, "SwitchBack").
+    pub round_gradients: bool,
     /// Keep only the layers' inputs and compute the rest again on the way back: less memory, a third more time.
     pub recompute: bool,
 }
@@ -85,6 +88,7 @@ impl Default for StepOptions {
             router_z_loss: 0.0,
             balance_loss: 0.0,
             seed: 0,
+            round_gradients: false,
             recompute: false,
         }
     }
@@ -146,6 +150,8 @@ struct Context<'a> {
     pub prepared: &'a Prepared,
     /// Whether the head takes 8-bit activations.
     pub head_lambda: f32,
+    /// See [`StepOptions::round_gradients`].
+    pub round_gradients: bool,
 }
 
 impl<'a> Context<'a> {
@@ -376,6 +382,7 @@ impl Network {
             selection: &self.selection,
             rope: &self.rope,
             prepared: self.prepared.as_ref()?,
+            round_gradients: false,
             head_lambda: if self.embedding == EmbeddingFormat::Int8 { 1.0 } else { 0.0 },
         };
         Some((context, &mut self.work))
@@ -393,8 +400,14 @@ impl Network {
     ) -> Result<Losses, TrainError> {
         self.check(batch)?;
         self.prepare(options.lambda)?;
+        if let Some(prepared) = self.prepared.as_mut().filter(|_| options.round_gradients) {
+            prepared.transpose(&self.exec, &self.parameters).map_err(|(_, error)| error)?;
+        }
         match self.split() {
-            Some((context, work)) => pass::step(&context, work, batch, options, Some(&mut gradients.data)),
+            Some((mut context, work)) => {
+                context.round_gradients = options.round_gradients;
+                pass::step(&context, work, batch, options, Some(&mut gradients.data))
+            }
             None => Ok(Losses::default()),
         }
     }

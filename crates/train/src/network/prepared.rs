@@ -1,6 +1,6 @@
 //! The weights as the passes of a step see them: quantized once, whatever the number of parts.
 use chalot_tensor::exec::Exec;
-use chalot_tensor::matrix::{Format, Matrix, MatrixError, ScaleBy};
+use chalot_tensor::matrix::{Format, Matrix, MatrixError, Packing, ScaleBy};
 use chalot_tensor::parts::Parts;
 
 use super::parameter::{EMBEDDING, Kind, Parameter};
@@ -9,6 +9,8 @@ use super::parameter::{EMBEDDING, Kind, Parameter};
 pub(super) struct Prepared {
     /// By parameter; `None` for norms.
     matrices: Vec<Option<Matrix>>,
+    /// Transposed ternary matrices, where gradients are rounded.
+    transposed: Vec<Option<Matrix>>,
     /// What the matrices hold, as floats, laid out as the parameters: the straight-through gradients pass through them.
     pub dense: Vec<f32>,
     /// How far quantization is phased in.
@@ -45,7 +47,33 @@ impl Prepared {
             Some(Ok(matrix)) => Ok(Some(matrix)),
             Some(Err(error)) => Err((id, error)),
         });
-        Ok(Self { matrices: matrices.collect::<Result<_, _>>()?, dense, lambda })
+        Ok(Self { matrices: matrices.collect::<Result<_, _>>()?, transposed: Vec::new(), dense, lambda })
+    }
+
+    /// Makes the transposed matrices, unless they are there.
+    pub fn transpose(&mut self, exec: &Exec, parameters: &[Parameter]) -> Result<(), (usize, MatrixError)> {
+        if !self.transposed.is_empty() || self.lambda != 1.0 {
+            return Ok(());
+        }
+        let mut results: Vec<_> = parameters.iter().map(|_| None).collect();
+        let slots = Parts::new(&mut results, 1);
+        exec.pool.run(parameters.len(), &|id| {
+            let parameter = &parameters[id];
+            if parameter.kind == Kind::Matrix {
+                let dense = &self.dense[parameter.offset..][..parameter.value.len()];
+                slots.take(id)[0] = Some(transposed(exec, dense, parameter.shape[0], parameter.shape[1]));
+            }
+        });
+        drop(slots);
+        for (id, made) in results.into_iter().enumerate() {
+            self.transposed.push(made.transpose().map_err(|error| (id, error))?);
+        }
+        Ok(())
+    }
+
+    /// The transposed matrix of a parameter, when there is one.
+    pub fn transposed(&self, id: usize) -> Option<&Matrix> {
+        self.transposed.get(id)?.as_ref()
     }
 
     /// The matrix of a parameter that is one.
@@ -93,4 +121,16 @@ fn quantize(
         return Matrix::from_f32(exec, Format::F32, rows, cols, dense);
     }
     Ok(matrix)
+}
+
+/// The transposed of a ternary matrix that is given as floats, all of them 0 or of one magnitude.
+fn transposed(exec: &Exec, dense: &[f32], rows: usize, cols: usize) -> Result<Matrix, MatrixError> {
+    let scale = dense.iter().fold(0.0f32, |scale, x| scale.max(x.abs()));
+    let mut codes = vec![0i8; dense.len()];
+    for (row, values) in dense.chunks_exact(cols).enumerate() {
+        for (column, &x) in values.iter().enumerate() {
+            codes[column * rows + row] = i8::from(x > 0.0) - i8::from(x < 0.0);
+        }
+    }
+    Matrix::from_ternary(exec, Packing::Trit2, cols, rows, &codes, ScaleBy::Tensor, &[scale])
 }
