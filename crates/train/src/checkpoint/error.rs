@@ -26,12 +26,6 @@ pub enum CheckpointError {
         /// The newest checkpoint before it that is whole.
         previous: Option<String>,
     },
-    /// The run has not been begun.
-    #[error("{folder}: no checkpoint to go on from; leave out --resume")]
-    Missing {
-        /// Where they would be.
-        folder: String,
-    },
     /// It is of another run.
     #[error(
         "{file}: {found}, but the recipe says {expected}; undo the change, or start a new run with another --out"

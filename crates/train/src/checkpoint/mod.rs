@@ -126,6 +126,19 @@ impl Checkpoints {
         Ok(path)
     }
 
+    /// Removes all of them.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn remove(&self) -> Result<(), CheckpointError> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(CheckpointError::io(&self.folder, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn write_aside(&self, aside: &Path, step: u64, files: &[(&str, &Fill)]) -> Result<(), CheckpointError> {
         fs::create_dir(aside).map_err(|error| CheckpointError::io(aside, error))?;
         let mut entries = BTreeMap::new();

@@ -106,4 +106,10 @@ pub trait Learner {
     /// # Errors
     /// [`RunError`].
     fn export(&self, file: &Path) -> Result<(), RunError>;
+
+    /// Writes weights and configuration as Hugging Face's tools read them.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    fn publish(&self, folder: &Path) -> Result<(), RunError>;
 }

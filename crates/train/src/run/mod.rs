@@ -1,15 +1,18 @@
 //! A whole run: from a recipe to a model file.
 
+mod card;
 mod error;
 mod learner;
+mod start;
 mod sum;
 mod training;
 mod watch;
 
 pub use error::RunError;
 pub use learner::{File, Learner, Measured, Part, Updated};
+pub use start::{Make, Options, start_with};
 pub use sum::sum_of_parts;
-pub use training::{Event, Observer, Outcome, Sampler, Training, checkpoints, model_file};
+pub use training::{Event, Observe, Outcome, Sampler, Training, checkpoints, model_file};
 
 impl Measured {
     /// Adds those of other tokens.

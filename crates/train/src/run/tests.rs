@@ -1,7 +1,7 @@
-use std::cell::Cell;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::*;
 use crate::checkpoint::{Checkpoint, CheckpointError, Tensor, read_tensors};
@@ -107,6 +107,10 @@ impl Learner for Pairs {
         let bytes: Vec<u8> = self.logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
         fs::write(file, bytes).map_err(|error| RunError::model("the file", error))
     }
+
+    fn publish(&self, folder: &Path) -> Result<(), RunError> {
+        self.export(&folder.join("model.safetensors"))
+    }
 }
 
 fn recipe() -> Recipe {
@@ -127,7 +131,7 @@ fn train(
     prepared: &Prepared,
     rate: f32,
     resume: bool,
-    observer: &mut Observer,
+    observer: &mut dyn Observe,
 ) -> Result<Outcome, RunError> {
     let recipe = recipe();
     let from = match resume {
@@ -146,15 +150,27 @@ fn train(
     training.run(from.as_ref(), observer)
 }
 
-fn go_on(_: Event) -> ControlFlow<()> {
-    ControlFlow::Continue(())
+struct Hears<F>(F);
+
+impl<F: FnMut(Event) -> ControlFlow<()> + Send> Observe for Hears<F> {
+    fn preparing(&mut self, _: crate::data::Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn hear(&mut self, event: Event) -> ControlFlow<()> {
+        (self.0)(event)
+    }
+}
+
+fn go_on() -> Hears<fn(Event) -> ControlFlow<()>> {
+    Hears(|_| ControlFlow::Continue(()))
 }
 
 #[test]
 fn a_run_learns_and_leaves_what_it_should() {
     let folder = tempfile::tempdir().unwrap();
     let prepared = prepared(folder.path());
-    let outcome = train(folder.path(), &prepared, 2.0, false, &mut go_on).unwrap();
+    let outcome = train(folder.path(), &prepared, 2.0, false, &mut go_on()).unwrap();
     let Outcome::Finished { held_out } = outcome else { panic!("{outcome:?}") };
     let records = crate::log::read(folder.path()).unwrap();
     let steps: Vec<_> = records
@@ -180,7 +196,7 @@ fn a_run_learns_and_leaves_what_it_should() {
 fn a_run_that_is_stopped_anywhere_ends_with_the_same_bits() {
     let whole = tempfile::tempdir().unwrap();
     let texts = prepared(whole.path());
-    train(whole.path(), &texts, 2.0, false, &mut go_on).unwrap();
+    train(whole.path(), &texts, 2.0, false, &mut go_on()).unwrap();
     let model = fs::read(model_file(whole.path())).unwrap();
     let log = |folder: &Path| {
         let records = crate::log::read(folder).unwrap();
@@ -194,18 +210,18 @@ fn a_run_that_is_stopped_anywhere_ends_with_the_same_bits() {
     for stops in [vec![1], vec![8, 9], vec![13, 27, 39]] {
         let folder = tempfile::tempdir().unwrap();
         for (number, stop) in stops.iter().enumerate() {
-            let mut observer = |event: Event| match event {
+            let mut observer = Hears(|event: Event| match event {
                 Event::Step { step, .. } if step.step == *stop => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
-            };
+            });
             let outcome = train(folder.path(), &texts, 2.0, number > 0, &mut observer).unwrap();
             assert!(matches!(&outcome, Outcome::Stopped { step, .. } if step == stop), "{outcome:?}");
         }
-        train(folder.path(), &texts, 2.0, true, &mut go_on).unwrap();
+        train(folder.path(), &texts, 2.0, true, &mut go_on()).unwrap();
         assert!(fs::read(model_file(folder.path())).unwrap() == model, "stopped at {stops:?}");
         assert_eq!(log(folder.path()), log(whole.path()));
         // All done: going on changes nothing.
-        train(folder.path(), &texts, 2.0, true, &mut go_on).unwrap();
+        train(folder.path(), &texts, 2.0, true, &mut go_on()).unwrap();
         assert!(fs::read(model_file(folder.path())).unwrap() == model);
     }
 }
@@ -214,18 +230,21 @@ fn a_run_that_is_stopped_anywhere_ends_with_the_same_bits() {
 fn a_run_that_diverges_stops_and_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let prepared = prepared(folder.path());
-    let last = Cell::new(0);
-    let mut observer = |event: Event| {
+    let last = AtomicU64::new(0);
+    let mut observer = Hears(|event: Event| {
         if let Event::Step { step, .. } = event {
-            last.set(step.step);
+            last.store(step.step, Relaxed);
         }
         ControlFlow::Continue(())
-    };
+    });
     let error = train(folder.path(), &prepared, 3e4, false, &mut observer).unwrap_err();
-    assert!(matches!(&error, RunError::Diverged { step, .. } if *step == last.get() + 1), "{error:?}");
+    assert!(
+        matches!(&error, RunError::Diverged { step, .. } if *step == last.load(Relaxed) + 1),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(text.contains("lower the learning rate"), "{text}");
-    if last.get() >= 8 {
+    if last.load(Relaxed) >= 8 {
         assert!(text.contains("step-000000"), "{text}");
     } else {
         assert!(text.contains("no checkpoint yet"), "{text}");
@@ -236,10 +255,10 @@ fn a_run_that_diverges_stops_and_says_what_to_do() {
 fn checkpoints_of_other_runs_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let prepared = prepared(folder.path());
-    let mut stop = |event: Event| match event {
+    let mut stop = Hears(|event: Event| match event {
         Event::Step { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
-    };
+    });
     train(folder.path(), &prepared, 1.0, false, &mut stop).unwrap();
     let checkpoint = checkpoints(folder.path(), &recipe()).newest().unwrap().unwrap();
     let other = Recipe { seed: 2, ..recipe() };
@@ -252,9 +271,57 @@ fn checkpoints_of_other_runs_are_refused() {
         processes: &Alone,
         sampler: &|_| Ok(String::new()),
     };
-    let error = training.run(Some(&checkpoint), &mut go_on).unwrap_err().to_string();
+    let error = training.run(Some(&checkpoint), &mut go_on()).unwrap_err().to_string();
     assert!(
         error.contains("seed = 1") && error.contains("says 2") && error.contains("state.json"),
         "{error}"
     );
+}
+
+#[test]
+fn a_recipe_is_done_from_texts_to_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("texts")).unwrap();
+    fs::write(at("texts/stories.txt"), crate::data::tests::stories(20)).unwrap();
+    fs::write(at("recipe.toml"), "# as parsed").unwrap();
+    let (recipe, exec) = (recipe(), chalot_tensor::exec::Exec::new(chalot_simd::Isa::best(), 2));
+    let run = |resume, force, stop: u64| {
+        let options = Options {
+            recipe: &recipe,
+            recipe_file: &at("recipe.toml"),
+            folder: &at("run"),
+            texts: Some(&at("texts")),
+            resume,
+            checkpoint: None,
+            force,
+            exec: &exec,
+            processes: &Alone,
+            metadata: &|_| Vec::new(),
+        };
+        let mut observer = Hears(|event: Event| match event {
+            Event::Step { step, .. } if step.step == stop => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        let make = |_: &Options, prepared: &Prepared| Ok(Pairs::new(prepared.tokenizer.vocab_size(), 2.0));
+        start_with(&options, &make, &mut observer, &|_| Ok("Once".into()))
+    };
+    // Going on with nothing is beginning.
+    assert!(matches!(run(true, false, 5).unwrap(), Outcome::Stopped { step: 5, .. }));
+    let error = run(false, false, 0).unwrap_err().to_string();
+    assert!(error.contains("5 steps") && error.contains("--resume") && error.contains("--force"), "{error}");
+    // The texts are not needed any more.
+    fs::remove_file(at("texts/stories.txt")).unwrap();
+    assert!(matches!(run(true, false, 0).unwrap(), Outcome::Finished { .. }));
+    let card = fs::read_to_string(at("run/hf/README.md")).unwrap();
+    for part in ["# Test", "stories.txt", "bits a byte", "Once", "90.0 thousand"] {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+    for file in
+        ["hf/model.safetensors", "hf/tokenizer.json", "hf/tokenizer_config.json", "recipe.toml", "model.gguf"]
+    {
+        assert!(at("run").join(file).is_file(), "{file}");
+    }
+    assert!(run(false, true, 5).unwrap_err().to_string().contains("data.texts[0].path"));
+    assert!(checkpoints(&at("run"), &recipe).list().unwrap().is_empty());
 }

@@ -11,7 +11,7 @@ use super::learner::{Learner, Measured, Part};
 use super::watch::LossWatch;
 use super::{RunError, sum_of_parts};
 use crate::checkpoint::{Checkpoint, CheckpointError, Checkpoints, write_tensors};
-use crate::data::{Prepared, Rows, Windows, held_out};
+use crate::data::{Prepared, Progress, Rows, Summary, Windows, held_out};
 use crate::log::{ExpertLoad, HeldOut, Log, Record, Start, Step};
 use crate::processes::{Processes, add_all, decide};
 use crate::recipe::Recipe;
@@ -37,6 +37,8 @@ struct State {
 /// What a run tells.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The texts are ready.
+    Prepared(&'a Summary),
     /// It begins or goes on.
     Begin(&'a Start),
     /// A step was done.
@@ -56,8 +58,14 @@ pub enum Event<'a> {
     Note(String),
 }
 
-/// Hears what happens and says whether the run goes on; if not, it ends with a checkpoint.
-pub type Observer<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+/// Hears what happens and says whether the run goes on.
+pub trait Observe: Send {
+    /// The texts are prepared.
+    fn preparing(&mut self, progress: Progress) -> ControlFlow<()>;
+
+    /// Something happened. A run that does not go on ends with a checkpoint.
+    fn hear(&mut self, event: Event) -> ControlFlow<()>;
+}
 
 /// Makes a sample text with the model in a file.
 pub type Sampler<'a> = dyn Fn(&Path) -> Result<String, RunError> + 'a;
@@ -110,7 +118,7 @@ impl<L: Learner> Training<'_, L> {
     ///
     /// # Errors
     /// [`RunError`]; what was done until the last checkpoint is not lost.
-    pub fn run(mut self, from: Option<&Checkpoint>, observer: &mut Observer) -> Result<Outcome, RunError> {
+    pub fn run(mut self, from: Option<&Checkpoint>, observer: &mut dyn Observe) -> Result<Outcome, RunError> {
         let train = &self.recipe.train;
         let mut state = self.begin(from)?;
         let mut windows = Windows::new(self.prepared, train.context, train.cut, self.recipe.seed)?;
@@ -129,7 +137,7 @@ impl<L: Learner> Training<'_, L> {
             active_parameters,
             tokens_per_step: train.tokens(),
         };
-        let mut go_on = observer(Event::Begin(&start));
+        let mut go_on = observer.hear(Event::Begin(&start));
         write(&mut log, Record::Start(start))?;
         let checkpoints = checkpoints(self.folder, self.recipe);
         let mut gradients = Some(self.learner.gradients());
@@ -151,18 +159,18 @@ impl<L: Learner> Training<'_, L> {
                 error => error,
             })?;
             let epochs = windows.epochs(state.step * train.rows as u64);
-            go_on = observer(Event::Step { step: &step, steps: train.steps, epochs });
+            go_on = observer.hear(Event::Step { step: &step, steps: train.steps, epochs });
             write(&mut log, Record::Step(step))?;
             let end = state.step == train.steps;
             if first && (end || state.step.is_multiple_of(self.recipe.evaluate.every)) {
                 let held_out = self.evaluate(state.step, &rows)?;
-                go_on = merge(go_on, observer(Event::HeldOut(&held_out)));
+                go_on = merge(go_on, observer.hear(Event::HeldOut(&held_out)));
                 write(&mut log, Record::HeldOut(held_out.clone()))?;
                 measured_last = Some(held_out);
             }
             if first && (end || state.step.is_multiple_of(self.recipe.checkpoint.every)) {
                 let path = self.checkpoint(&checkpoints, &state)?;
-                go_on = merge(go_on, observer(Event::Checkpoint(&path)));
+                go_on = merge(go_on, observer.hear(Event::Checkpoint(&path)));
             }
         }
         let held_out = match measured_last {
