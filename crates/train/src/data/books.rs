@@ -24,17 +24,24 @@ pub(super) struct Books {
 }
 
 /// Characters of a text that may be its opening.
-const OPENING: usize = 400;
+const OPENING: usize = 800;
 
 impl Book {
     /// The beginning of a text as openings are compared.
     pub(super) fn opening_of(text: &str) -> String {
-        let start: String = text.chars().skip_while(|c| !c.is_alphanumeric()).take(OPENING).collect();
-        let plain: String = start
+        let plain: String = text
             .chars()
+            .take(OPENING)
             .map(|c| if c.is_alphanumeric() || c == '.' || c == ',' { c } else { ' ' })
             .collect();
         plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Which of the texts that begin with `openings` is meant. Before the opening words there may be a head that names author
+    /// and title.
+    pub(super) fn among(&self, openings: &[String]) -> Option<usize> {
+        let begins = openings.iter().position(|opening| opening.starts_with(&self.opening));
+        begins.or_else(|| openings.iter().position(|opening| opening.contains(&self.opening)))
     }
 }
 

@@ -90,7 +90,15 @@ pub(super) fn contents(data: &Data, base: &Path, folder: &Path) -> Result<String
 
 /// The files of a source: itself, or what lies in its folder, sorted.
 fn files(source: &TextSource, key: &str, folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let path = folder.join(&source.path);
+    let mut found = Vec::new();
+    for path in source.path.names() {
+        found.append(&mut files_of(path, source, key, folder)?);
+    }
+    Ok(found)
+}
+
+fn files_of(path: &str, source: &TextSource, key: &str, folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let path = folder.join(path);
     if !path.is_dir() {
         return match path.is_file() {
             true => Ok(vec![path]),
@@ -168,7 +176,7 @@ fn read(
     let books = Books::read(&list)?;
     let openings: Vec<String> = found.iter().map(|text| Book::opening_of(&text.text)).collect();
     for book in &books.books {
-        let at = openings.iter().position(|opening| opening.starts_with(&book.opening));
+        let at = book.among(&openings);
         let Some(at) = at else {
             return Err(DataError::Recipe {
                 key: format!("{key}.books"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::RecipeError;
 pub use tables::{
-    Checkpoints, Cut, Data, Evaluation, HeldOut, Prepare, Recipe, Temperature, TextSource, Training,
+    Checkpoints, Cut, Data, Evaluation, HeldOut, Paths, Prepare, Recipe, Temperature, TextSource, Training,
     Vocabulary,
 };
 

@@ -48,8 +48,8 @@ pub struct Data {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSource {
-    /// Plain text, JSON lines or parquet, also packed with gzip, zstd or xz; or a folder of such files.
-    pub path: String,
+    /// Plain text, JSON lines or parquet, also packed with gzip, zstd or xz; a folder of such files; or a list of them.
+    pub path: Paths,
     /// Where it can be had by everyone.
     #[serde(default)]
     pub source: Option<String>,
@@ -68,6 +68,26 @@ pub struct TextSource {
     /// The field of JSON lines or the column of a parquet file that holds the text.
     #[serde(default = "text")]
     pub field: String,
+}
+
+/// One path, or a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
+pub enum Paths {
+    /// One.
+    One(String),
+    /// Several, read as one collection.
+    Several(Vec<String>),
+}
+
+impl Paths {
+    /// All of them.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Several(paths) => paths,
+        }
+    }
 }
 
 /// `[data.held_out]`: whole texts (books) that are only measured.

@@ -39,7 +39,7 @@ pub(super) fn card(recipe: &Recipe, texts: &Summary, parameters: (u64, u64), hel
         let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
         card.push_str(&format!(
             "| {} | {} | {} |\n",
-            source.path,
+            source.path.names().join(", "),
             said(&source.source),
             said(&source.license)
         ));
