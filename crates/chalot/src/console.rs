@@ -59,10 +59,24 @@ impl Console {
         if self.color && self.stdout_is_terminal { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
     }
 
+    /// Whether stdout shows colours.
+    pub fn colored(self) -> bool {
+        self.color && self.stdout_is_terminal
+    }
+
+    /// Whether bars are shown.
+    pub fn has_bars(self) -> bool {
+        self.stderr_is_terminal && !self.quiet
+    }
+
+    /// Columns of the terminal; 80 where there is none.
+    pub fn width(self) -> usize {
+        terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0))
+    }
+
     /// A bar that counts to an end not yet known; it appears when the work takes longer than a second.
     pub fn bar(self, what: &'static str, unit: Unit) -> Bar {
-        let wanted = self.stderr_is_terminal && !self.quiet;
-        Bar { shown: wanted.then(|| Shown::later(style(unit, self.color), what)) }
+        Bar { shown: self.has_bars().then(|| Shown::later(style(unit, self.color), what)) }
     }
 }
 
@@ -73,6 +87,8 @@ pub enum Unit {
     Merges,
     Steps,
     Tokens,
+    /// Steps whose time left the caller tells.
+    Training,
 }
 
 /// A progress bar on stderr; gone when dropped.
@@ -87,6 +103,14 @@ impl Bar {
             bar.set_length(total);
             bar.set_position(done);
             bar.set_message(words.to_owned());
+        }
+    }
+
+    /// A line above the bar.
+    pub fn note(&self, console: Console, text: &str) {
+        match &self.shown {
+            Some(Shown { bar, .. }) => bar.suspend(|| console.note(text)),
+            None => console.note(text),
         }
     }
 }
@@ -132,9 +156,11 @@ fn style(unit: Unit, color: bool) -> ProgressStyle {
         Unit::Merges => "{human_pos}/{human_len} entries",
         Unit::Steps => "{human_pos}/{human_len}",
         Unit::Tokens => "{human_pos}/{human_len} tokens ({rate})",
+        Unit::Training => "{human_pos}/{human_len} steps",
     };
+    let left = if unit == Unit::Training { "" } else { "{left}" };
     let bar = if color { "{bar:30.cyan/dim}" } else { "{bar:30}" };
-    ProgressStyle::with_template(&format!("{{prefix}} {bar} {counts}{{left}} {{msg}}"))
+    ProgressStyle::with_template(&format!("{{prefix}} {bar} {counts}{left} {{msg}}"))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         // A bar that cannot be written is no reason to stop.
         .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {

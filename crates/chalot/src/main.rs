@@ -40,6 +40,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Convert(args)) => cmd::convert::convert(args, &settings),
         Some(Command::Perplexity(args)) => cmd::perplexity::perplexity(args, &settings),
         Some(Command::Tokenizer(args)) => cmd::tokenizer::tokenizer(args, &settings),
+        Some(Command::Train(args)) => cmd::train::train(&args, &settings),
         Some(Command::Bench(args)) => cmd::bench::bench(args, &settings),
         Some(Command::Tune(args)) => cmd::tune::tune(&args, cli.global.threads, &settings),
         Some(Command::Doctor(args)) => cmd::doctor::doctor(args, &settings),

@@ -5,6 +5,7 @@ pub mod bench;
 mod files;
 mod generation;
 mod tokenizer;
+mod train;
 mod tune;
 mod values;
 
@@ -18,6 +19,7 @@ pub use bench::Bench;
 pub use files::{Convert, Inspect, Perplexity, Target};
 pub use generation::{Chat, Holding, KvChoice, Memory, Run, Sampling, WeightsChoice};
 pub use tokenizer::{Encode, FileKind, Reading, Text, Tokenizer, TokenizerAction, Train, Vocab};
+pub use train::{Plot, TrainAction, TrainModel};
 pub use tune::Tune;
 
 /// Runs ternary language models on ordinary CPUs.
@@ -91,6 +93,7 @@ pub enum Command {
     Convert(Convert),
     Perplexity(Perplexity),
     Tokenizer(Tokenizer),
+    Train(TrainModel),
     Bench(Bench),
     Tune(Tune),
     Doctor(Doctor),

@@ -9,6 +9,7 @@ pub mod open;
 pub mod perplexity;
 pub mod run;
 pub mod tokenizer;
+pub mod train;
 pub mod tune;
 
 use std::io::{self, Write};

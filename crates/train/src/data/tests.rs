@@ -26,7 +26,7 @@ pub(crate) fn stories(count: usize) -> String {
 fn recipe(more: &str) -> Recipe {
     let text = format!(
         "name = 'Test'\n[data]\nheld_out = {{ every = 5 }}\n{more}\n[[data.texts]]\npath = 'stories.txt'\n\
-         [tokenizer]\nsize = 320\n[train]\nsteps = 10\nrows = 4\ncontext = 24\n"
+         [tokenizer]\nsize = 320\n[model]\ndepth = 1\n[train]\nsteps = 10\nrows = 4\ncontext = 24\n"
     );
     Recipe::parse("test.toml", &text).unwrap()
 }
@@ -143,7 +143,7 @@ fn lists_choose_and_repeat_books() {
     let text = |held_out: &str| {
         format!(
             "name = 'Test'\n[data]\nheld_out = {{ names = ['{held_out}'] }}\n[[data.texts]]\npath = 'stories.txt'\n\
-             books = 'books.tsv'\n[tokenizer]\nsize = 257\n[train]\nsteps = 10\nrows = 4\ncontext = 24\n"
+             books = 'books.tsv'\n[tokenizer]\nsize = 257\n[model]\ndepth = 1\n[train]\nsteps = 10\nrows = 4\ncontext = 24\n"
         )
     };
     let made = prepare(&Recipe::parse("r", &text("Day")).unwrap(), folder.path()).unwrap();

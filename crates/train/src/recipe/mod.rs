@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::RecipeError;
 pub use tables::{
-    Checkpoints, Cut, Data, Evaluation, HeldOut, Paths, Prepare, Recipe, Temperature, TextSource, Training,
+    Beginning, Checkpoints, Cut, Data, Evaluation, HeldOut, Objective, Paths, Prepare, Recipe, Temperature, TextSource, Training,
     Vocabulary,
 };
 

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Architecture;
+use crate::optim::{OptimizerOptions, Schedule};
+
 /// Everything that decides what a run makes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,8 +24,22 @@ pub struct Recipe {
     pub data: Data,
     /// The vocabulary.
     pub tokenizer: Vocabulary,
+    /// The model.
+    pub model: Architecture,
+    /// A run whose weights it begins with.
+    #[serde(default)]
+    pub start: Option<Beginning>,
     /// How long, and how much at a time.
     pub train: Training,
+    /// What is minimised beside the loss of the whole model.
+    #[serde(default)]
+    pub objective: Objective,
+    /// How parameters are moved.
+    #[serde(default)]
+    pub optimizer: OptimizerOptions,
+    /// How learning rate, weight decay and quantization go over the steps.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Measuring on held-out text.
     #[serde(default)]
     pub evaluate: Evaluation,
@@ -170,6 +187,56 @@ pub enum Cut {
     Paragraphs,
 }
 
+/// `[start]`: weights of another run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beginning {
+    /// The folder of the run; its newest checkpoint is taken. Weights of the same name and shape are copied, and experts
+    /// become slices of the feed-forward layers of a dense model. The vocabulary must be the same: name that run's
+    /// `data/tokenizer.json` in `tokenizer.file`.
+    pub run: String,
+}
+
+/// `[objective]`: what is minimised beside the loss of the whole model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Objective {
+    /// Factor of the loss at the early exit; 0: the exit is not trained.
+    pub exit_weight: f32,
+    /// The share of a part's rows on which the exit is trained.
+    pub exit_share: f32,
+    /// The share of the run in which `exit_weight` rises from 0.
+    pub exit_rise: f32,
+    /// Probability with which the last layer is left out; earlier ones less, those of the shallow region never.
+    pub layer_drop: f32,
+    /// Factor of the square of the logits' log-sum-exp.
+    pub z_loss: f32,
+    /// The same for the routers.
+    pub router_z_loss: f32,
+    /// Factor of the balance loss of a sequence.
+    pub balance_loss: f32,
+    /// How far each step moves an expert's selection bias against its load.
+    pub balance_rate: f32,
+    /// Keep only the inputs of layers and compute the rest again on the way back: less memory, a third more time.
+    pub recompute: bool,
+}
+
+impl Default for Objective {
+    fn default() -> Objective {
+        Objective {
+            exit_weight: 0.2,
+            exit_share: 0.25,
+            exit_rise: 0.1,
+            layer_drop: 0.0,
+            z_loss: 1e-4,
+            router_z_loss: 1e-3,
+            balance_loss: 1e-3,
+            balance_rate: 1e-3,
+            recompute: false,
+        }
+    }
+}
+
 /// `[evaluate]`: measuring on held-out text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -287,6 +354,63 @@ impl Recipe {
                 "train.micro_rows",
                 format!("{micro} of {} rows", self.train.rows),
                 "train.rows must be train.micro_rows times a power of two",
+            );
+        }
+        let objective = &self.objective;
+        for (key, value) in [
+            ("exit_share", objective.exit_share),
+            ("exit_rise", objective.exit_rise),
+            ("layer_drop", objective.layer_drop),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return wrong(&format!("objective.{key}"), value.to_string(), "give a share, 0 to 1");
+            }
+        }
+        for (key, value) in [
+            ("exit_weight", objective.exit_weight),
+            ("z_loss", objective.z_loss),
+            ("router_z_loss", objective.router_z_loss),
+            ("balance_loss", objective.balance_loss),
+            ("balance_rate", objective.balance_rate),
+        ] {
+            if !(0.0..=100.0).contains(&value) {
+                return wrong(&format!("objective.{key}"), value.to_string(), "give a factor, 0 (without it) or more");
+            }
+        }
+        let optimizer = &self.optimizer;
+        for (key, value) in [
+            ("muon_rate", optimizer.muon_rate),
+            ("adamw_rate", optimizer.adamw_rate),
+            ("other_rate", optimizer.other_rate),
+            ("weight_decay", optimizer.weight_decay),
+            ("clip", optimizer.clip),
+        ] {
+            if !(0.0..=1000.0).contains(&value) {
+                return wrong(&format!("optimizer.{key}"), value.to_string(), "give a number of 0 or more");
+            }
+        }
+        for (key, value) in
+            [("momentum", optimizer.momentum), ("beta1", optimizer.beta1), ("beta2", optimizer.beta2)]
+        {
+            if !(0.0..1.0).contains(&value) {
+                return wrong(&format!("optimizer.{key}"), value.to_string(), "give 0 or more and less than 1");
+            }
+        }
+        let schedule = &self.schedule;
+        for (key, value) in [
+            ("decay", schedule.decay),
+            ("least", schedule.least),
+            ("weight_decay_until", schedule.weight_decay_until),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return wrong(&format!("schedule.{key}"), value.to_string(), "give a share, 0 to 1");
+            }
+        }
+        if let Some(context) = self.model.context.filter(|context| *context < self.train.context) {
+            return wrong(
+                "train.context",
+                format!("{} tokens, and the model's context is {context}", self.train.context),
+                "raise model.context or lower train.context",
             );
         }
         if !(self.train.spike >= 0.0 && self.train.spike.is_finite()) {

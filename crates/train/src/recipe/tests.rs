@@ -8,6 +8,8 @@ held_out = { every = 4 }
 path = "a.txt"
 [tokenizer]
 size = 300
+[model]
+depth = 1
 [train]
 steps = 10
 rows = 8
@@ -34,8 +36,8 @@ fn defaults_are_filled_in() {
 
 #[test]
 fn errors_name_the_key_and_the_mend() {
-    refused("steps = 10", "stepps = 10", &["line 10", "stepps", "unknown field"]);
-    refused("steps = 10", "steps = \"ten\"", &["line 10", "steps", "invalid type"]);
+    refused("steps = 10", "stepps = 10", &["line 12", "stepps", "unknown field"]);
+    refused("steps = 10", "steps = \"ten\"", &["line 12", "steps", "invalid type"]);
     refused("steps = 10\n", "", &["missing field `steps`"]);
     refused("steps = 10", "steps = 0", &["train.steps", "at least 1"]);
     refused("micro_rows = 2", "micro_rows = 3", &["train.micro_rows", "3 of 8", "power of two"]);

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::error::TrainError;
 use crate::log::LogError;
 use crate::processes::ProcessError;
 use crate::recipe::RecipeError;
@@ -47,6 +48,9 @@ pub enum RunError {
         /// Steps it has done.
         step: u64,
     },
+    /// The network.
+    #[error(transparent)]
+    Train(Box<TrainError>),
     /// The model cannot be computed or written.
     #[error("{what}: {why}")]
     Model {
@@ -58,7 +62,8 @@ pub enum RunError {
 }
 
 impl RunError {
-    pub(crate) fn model(what: impl Into<String>, why: impl std::fmt::Display) -> RunError {
+    /// [`RunError::Model`].
+    pub fn model(what: impl Into<String>, why: impl std::fmt::Display) -> RunError {
         RunError::Model { what: what.into(), why: why.to_string() }
     }
 }

@@ -27,6 +27,8 @@ pub struct Measured {
     pub loss: f64,
     /// The same at the early exit; 0 without one.
     pub exit_loss: f64,
+    /// Tokens that were predicted at the early exit.
+    pub exit_tokens: f64,
     /// Tokens that were predicted.
     pub tokens: f64,
     /// Tokens for each expert of each layer, layer after layer; empty without experts. Whole numbers, so they add exactly.
@@ -82,9 +84,6 @@ pub trait Learner {
     /// # Errors
     /// [`RunError`].
     fn measure(&mut self, ids: &[u32], width: usize) -> Result<Measured, RunError>;
-
-    /// Whether there is an early exit.
-    fn has_exit(&self) -> bool;
 
     /// Parameters, and those that compute a token.
     fn parameters(&self) -> (u64, u64);

@@ -257,16 +257,18 @@ impl<L: Learner> Training<'_, L> {
             L::add(&mut sum.0, &part.0);
             sum.1.add(&part.1);
         })?;
+        let bytes = bytes_of(&rows, self.prepared);
         let mut counts =
-            vec![measured.loss, measured.exit_loss, measured.tokens, bytes_of(&rows, self.prepared)];
+            vec![measured.loss, measured.exit_loss, measured.exit_tokens, measured.tokens, bytes];
         counts.append(&mut measured.expert_tokens);
         add_all(self.processes, &mut L::slices(&mut sum), &mut counts)?;
-        let bytes = counts[3];
+        let bytes = counts[4];
         measured = Measured {
             loss: counts[0],
             exit_loss: counts[1],
-            tokens: counts[2],
-            expert_tokens: counts.split_off(4),
+            exit_tokens: counts[2],
+            tokens: counts[3],
+            expert_tokens: counts.split_off(5),
         };
         let loss = measured.loss / measured.tokens;
         let updated = match loss.is_finite() {
@@ -292,7 +294,7 @@ impl<L: Learner> Training<'_, L> {
             tokens: state.tokens,
             loss,
             bits_per_byte: measured.loss / std::f64::consts::LN_2 / bytes,
-            exit_loss: self.learner.has_exit().then_some(measured.exit_loss / measured.tokens),
+            exit_loss: (measured.exit_tokens > 0.0).then_some(measured.exit_loss / measured.exit_tokens),
             experts: load(&measured.expert_tokens, experts),
             learning_rate: updated.learning_rate,
             gradient_norm: updated.gradient_norm,
@@ -321,7 +323,7 @@ impl<L: Learner> Training<'_, L> {
             step,
             loss: sum.loss / sum.tokens,
             bits_per_byte: bits(sum.loss),
-            exit_bits_per_byte: self.learner.has_exit().then(|| bits(sum.exit_loss)),
+            exit_bits_per_byte: (sum.exit_tokens > 0.0).then(|| bits(sum.exit_loss)),
             sample,
         })
     }

@@ -79,10 +79,6 @@ impl Learner for Pairs {
         Ok(measured)
     }
 
-    fn has_exit(&self) -> bool {
-        false
-    }
-
     fn parameters(&self) -> (u64, u64) {
         (self.logits.len() as u64, self.vocab as u64)
     }
@@ -117,7 +113,7 @@ impl Learner for Pairs {
 
 fn recipe() -> Recipe {
     let text = "name = 'Test'\n[data]\nheld_out = { every = 5 }\n[[data.texts]]\npath = 'stories.txt'\n\
-         [tokenizer]\nsize = 300\n[train]\nsteps = 40\nrows = 8\nmicro_rows = 2\ncontext = 24\n\
+         [tokenizer]\nsize = 300\n[model]\ndepth = 1\n[train]\nsteps = 40\nrows = 8\nmicro_rows = 2\ncontext = 24\n\
          [evaluate]\nevery = 20\ntokens = 480\n[checkpoint]\nevery = 8\n";
     Recipe::parse("test.toml", text).unwrap()
 }
