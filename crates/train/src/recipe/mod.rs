@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 pub use error::RecipeError;
 pub use tables::{
-    Beginning, Checkpoints, Cut, Data, Evaluation, HeldOut, Objective, Paths, Prepare, Recipe, Temperature, TextSource, Training,
-    Vocabulary,
+    Beginning, Checkpoints, Cut, Data, Evaluation, HeldOut, Objective, Paths, Prepare, Recipe, Temperature,
+    TextSource, Training, Vocabulary,
 };
 
 impl Recipe {

@@ -374,7 +374,11 @@ impl Recipe {
             ("balance_rate", objective.balance_rate),
         ] {
             if !(0.0..=100.0).contains(&value) {
-                return wrong(&format!("objective.{key}"), value.to_string(), "give a factor, 0 (without it) or more");
+                return wrong(
+                    &format!("objective.{key}"),
+                    value.to_string(),
+                    "give a factor, 0 (without it) or more",
+                );
             }
         }
         let optimizer = &self.optimizer;
@@ -393,7 +397,11 @@ impl Recipe {
             [("momentum", optimizer.momentum), ("beta1", optimizer.beta1), ("beta2", optimizer.beta2)]
         {
             if !(0.0..1.0).contains(&value) {
-                return wrong(&format!("optimizer.{key}"), value.to_string(), "give 0 or more and less than 1");
+                return wrong(
+                    &format!("optimizer.{key}"),
+                    value.to_string(),
+                    "give 0 or more and less than 1",
+                );
             }
         }
         let schedule = &self.schedule;

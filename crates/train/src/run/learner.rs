@@ -106,9 +106,9 @@ pub trait Learner {
     /// [`RunError`].
     fn export(&self, file: &Path) -> Result<(), RunError>;
 
-    /// Writes weights and configuration as Hugging Face's tools read them.
+    /// Writes weights, configuration, vocabulary and card as Hugging Face's tools read them.
     ///
     /// # Errors
     /// [`RunError`].
-    fn publish(&self, folder: &Path) -> Result<(), RunError>;
+    fn publish(&self, folder: &Path, tokenizer_json: &str, card: &str) -> Result<(), RunError>;
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use chalot_formats::gguf::Value;
+use chalot_tensor::Packing;
 
+use super::RunError;
 use super::learner::{File, Learner, Measured, Part, Updated};
 use super::start::{Options, start_with};
 use super::training::{Observe, Outcome, Sampler, checkpoints};
-use super::RunError;
 use crate::checkpoint::{Checkpoint, CheckpointError, Tensor, read_tensors};
 use crate::data::Prepared;
 use crate::error::TrainError;
@@ -172,7 +173,12 @@ impl Learner for Trained {
         Ok(measured(&self.network.forward_backward(&batch, &step, gradients)?))
     }
 
-    fn update(&mut self, step: u64, gradients: &mut Gradients, measured: &Measured) -> Result<Updated, RunError> {
+    fn update(
+        &mut self,
+        step: u64,
+        gradients: &mut Gradients,
+        measured: &Measured,
+    ) -> Result<Updated, RunError> {
         let norm = gradients.norm();
         // Weights that are no numbers are of no use to anyone; the run stops at the last good checkpoint.
         if !norm.is_finite() {
@@ -248,10 +254,10 @@ impl Learner for Trained {
     }
 
     fn export(&self, file: &Path) -> Result<(), RunError> {
-        Ok(export::native(&self.network, &self.metadata, file)?)
+        Ok(export::native(&self.network, Packing::Trit5, &self.recipe.name, &self.metadata, file)?)
     }
 
-    fn publish(&self, folder: &Path) -> Result<(), RunError> {
-        Ok(export::hugging_face(&self.network, folder)?)
+    fn publish(&self, folder: &Path, tokenizer_json: &str, card: &str) -> Result<(), RunError> {
+        Ok(export::hugging_face(&self.network, &self.recipe.name, tokenizer_json, card, folder)?)
     }
 }

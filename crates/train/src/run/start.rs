@@ -78,15 +78,10 @@ pub fn start_with<L: Learner>(
     let outcome = training.run(from.as_ref(), observer)?;
     if let (Outcome::Finished { held_out }, true) = (&outcome, first) {
         let folder = options.folder.join("hf");
-        fs::create_dir_all(&folder).map_err(|error| DataError::io(&folder, error))?;
-        learner.publish(&folder)?;
-        let put = |name: &str, text: &str| {
-            let path = folder.join(name);
-            fs::write(&path, text).map_err(|error| DataError::io(&path, error))
-        };
-        put("tokenizer.json", &prepared.tokenizer.to_json())?;
-        put("tokenizer_config.json", &prepared.tokenizer_config)?;
-        put("README.md", &card::card(options.recipe, &prepared.summary, learner.parameters(), held_out))?;
+        let card = card::card(options.recipe, &prepared.summary, learner.parameters(), held_out);
+        learner.publish(&folder, &prepared.tokenizer.to_json(), &card)?;
+        let path = folder.join("tokenizer_config.json");
+        fs::write(&path, &prepared.tokenizer_config).map_err(|error| DataError::io(&path, error))?;
     }
     Ok(outcome)
 }

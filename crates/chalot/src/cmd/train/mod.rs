@@ -122,7 +122,8 @@ fn processes(_: &args::TrainModel) -> anyhow::Result<Box<dyn Processes>> {
 fn curves(folder: &Path, name: &str, settings: &Settings) -> anyhow::Result<()> {
     let runs = [Run { label: name.into(), records: log::read(folder)? }];
     let picture = folder.join(plot::FILE);
-    fs::write(&picture, svg(&runs, name)).map_err(|error| anyhow::anyhow!("{}: {error}", picture.display()))?;
+    fs::write(&picture, svg(&runs, name))
+        .map_err(|error| anyhow::anyhow!("{}: {error}", picture.display()))?;
     if settings.console.has_bars() {
         settings.console.note(terminal(&runs, settings.console.width(), false).trim_end());
     }
@@ -134,10 +135,12 @@ fn sample(file: &Path, exec: &Exec, evaluation: &Evaluation, seed: u64) -> Resul
     let say = || -> Result<String, chalot::Error> {
         let model = TextModel::open(file, exec, &OpenOptions::default())?;
         let mut session = model.session(SequenceOptions::default())?;
-        let params = SamplingParams { temperature: evaluation.temperature.value(), seed, ..SamplingParams::default() };
+        let params =
+            SamplingParams { temperature: evaluation.temperature.value(), seed, ..SamplingParams::default() };
         let mut sampler = Sampler::new(params)?;
         let prompt = model.prompt(&evaluation.prompt, Specials::AsText);
-        let options = CompletionOptions { max_tokens: Some(evaluation.sample), ..CompletionOptions::default() };
+        let options =
+            CompletionOptions { max_tokens: Some(evaluation.sample), ..CompletionOptions::default() };
         let mut text = evaluation.prompt.clone();
         session.complete(&prompt, &mut sampler, &options, &mut |step| {
             if let Step::Text(more) = step {

@@ -37,7 +37,8 @@ pub fn plot(args: &args::Plot, settings: &Settings) -> anyhow::Result<()> {
         fs::write(&file, svg(&runs, &args.title)).with_context(|| file.display().to_string())?;
         settings.console.note(&format!("the curves as a picture: {}", file.display()));
     }
-    let text = terminal(&runs, args.width.unwrap_or_else(|| settings.console.width()), settings.console.colored());
+    let text =
+        terminal(&runs, args.width.unwrap_or_else(|| settings.console.width()), settings.console.colored());
     if text.is_empty() {
         anyhow::bail!("no steps in the logs yet");
     }

@@ -121,17 +121,24 @@ impl Observe for Watcher {
                     count(start.parameters),
                     start.steps,
                     start.tokens_per_step,
-                    if start.step > 0 { format!("; going on after step {}", start.step) } else { String::new() }
+                    if start.step > 0 {
+                        format!("; going on after step {}", start.step)
+                    } else {
+                        String::new()
+                    }
                 ));
             }
             Event::Step { step, steps, epochs } => {
                 let seconds = self.tokens_per_step / step.tokens_per_second.max(1e-9);
                 self.tokens += self.tokens_per_step;
                 self.seconds += seconds;
-                let mean = |old: f64, new: f64, share: f64| if old.is_nan() { new } else { old + share * (new - old) };
+                let mean = |old: f64, new: f64, share: f64| {
+                    if old.is_nan() { new } else { old + share * (new - old) }
+                };
                 self.loss = mean(self.loss, step.loss, 0.05);
                 self.rate = mean(self.rate, step.tokens_per_second, 0.1);
-                let left = Duration::from_secs_f64((steps - step.step) as f64 * self.tokens_per_step / self.rate);
+                let left =
+                    Duration::from_secs_f64((steps - step.step) as f64 * self.tokens_per_step / self.rate);
                 let words = format!(
                     "loss {:.3}, {:.3} bits/byte, {:.0} tok/s, {epochs:.2} epochs, {} left",
                     self.loss,
@@ -146,7 +153,9 @@ impl Observe for Watcher {
                 }
             }
             Event::HeldOut(held_out) => {
-                let exit = held_out.exit_bits_per_byte.map_or(String::new(), |bits| format!(", early exit {bits:.4}"));
+                let exit = held_out
+                    .exit_bits_per_byte
+                    .map_or(String::new(), |bits| format!(", early exit {bits:.4}"));
                 self.note(&format!(
                     "step {}: {:.4} bits a byte of held-out text{exit}",
                     held_out.step, held_out.bits_per_byte

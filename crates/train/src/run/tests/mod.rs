@@ -106,7 +106,10 @@ impl Learner for Pairs {
         fs::write(file, bytes).map_err(|error| RunError::model("the file", error))
     }
 
-    fn publish(&self, folder: &Path) -> Result<(), RunError> {
+    fn publish(&self, folder: &Path, tokenizer_json: &str, card: &str) -> Result<(), RunError> {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("tokenizer.json"), tokenizer_json).unwrap();
+        fs::write(folder.join("README.md"), card).unwrap();
         self.export(&folder.join("model.safetensors"))
     }
 }
