@@ -5,7 +5,7 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 21] = [
     &["run"],
     &["chat"],
     &["inspect"],
@@ -16,6 +16,8 @@ const COMMANDS: [&[&str]; 19] = [
     &["tokenizer", "encode"],
     &["tokenizer", "decode"],
     &["tokenizer", "count"],
+    &["train"],
+    &["train", "plot"],
     &["bench"],
     &["bench", "decode"],
     &["bench", "prefill"],
