@@ -50,3 +50,16 @@ fn errors_name_the_key_and_the_mend() {
     let error = Recipe::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/x.toml"), "{error}");
 }
+
+#[test]
+fn the_recipes_of_this_repository_are_recipes() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes"));
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let recipes: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(recipes.len() >= 3);
+    for path in recipes {
+        let recipe = Recipe::read(&path).unwrap();
+        let config = recipe.model.resolve(recipe.tokenizer.size).unwrap();
+        assert!(recipe.train.context <= config.context_length, "{}", path.display());
+    }
+}
