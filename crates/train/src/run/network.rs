@@ -167,6 +167,7 @@ impl Learner for Trained {
             router_z_loss: objective.router_z_loss,
             balance_loss: objective.balance_loss,
             seed: Random::new(&[self.recipe.seed, part.step, part.number as u64]).bits(),
+            round_gradients: objective.round_gradients,
             recompute: objective.recompute,
         };
         let batch = Batch { length: part.width - 1, inputs: &self.inputs, targets: &self.targets };
