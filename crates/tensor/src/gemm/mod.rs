@@ -171,6 +171,14 @@ fn product(exec: &Exec, into: Write, a: View<'_>, b: View<'_>, c: &mut [f32], st
 /// # Safety
 /// `c` may be written at `i * stride + j` for all i below `a.rows`, j below `b.cols`; `a` and `b` are as long as they say.
 unsafe fn raw(exec: &Exec, into: Write, a: View<'_>, b: View<'_>, c: *mut f32, stride: usize) {
+    if a.cols == 0 && b.rows == 0 {
+        // A sum of no terms; the libraries want memory for their factors.
+        for row in 0..if into == Write::Set { a.rows } else { 0 } {
+            // SAFETY: the caller's promise.
+            unsafe { c.add(row * stride).write_bytes(0, b.cols) };
+        }
+        return;
+    }
     let last = |v: &View<'_>| (v.rows.max(1) - 1) * v.row_stride + (v.cols.max(1) - 1) * v.col_stride;
     assert!(a.cols == b.rows && last(&a) < a.data.len().max(1) && last(&b) < b.data.len().max(1));
     let signed = |x: usize| x as isize;
