@@ -12,7 +12,7 @@ use chalot_tensor::matrix::{Format, Matrix, Packing, ScaleBy};
 
 pub use self::hugging_face::hugging_face;
 use crate::error::TrainError;
-use crate::network::{Ids, Kind, Network, Parameter};
+use crate::network::{FfnIds, Kind, LayerFfn, Network, Parameter};
 
 /// The model that `network` is, its layers packed as `packing` if they are ternary.
 ///
@@ -24,23 +24,23 @@ pub fn model(network: &Network, packing: Packing) -> Result<Model, TrainError> {
     let matrix = |id| one_matrix(network, packing, parameter(id));
     let linear = |id| Ok::<_, TrainError>(Linear { weight: matrix(id)?, bias: None });
     let norm = |id: usize| parameter(id).value.clone();
-    let network_of = |ids: &Ids| {
-        let all = &parameter(ids.sub_norm).value;
+    let network_of = |ids: &FfnIds| {
+        let (sub_norm, first) = ids.sub_norm;
         Ok::<_, TrainError>(GatedFfn {
             gate: linear(ids.gate)?,
             up: linear(ids.up)?,
             down: linear(ids.down)?,
-            sub_norm: Some(all[ids.sub_norm_start..][..parameter(ids.gate).shape[0]].to_vec()),
+            sub_norm: Some(parameter(sub_norm).value[first..][..ids.width].to_vec()),
         })
     };
     let layers = (0..config.num_layers()).map(|index| {
         let ids = network.layer_ids(index);
-        let ffn = match &ids.mixture {
-            None => Ffn::Dense(network_of(&ids.ffn[0])?),
-            Some(router) => Ffn::Experts(Experts {
-                router: linear(*router)?,
+        let ffn = match &ids.ffn {
+            LayerFfn::Dense(ids) => Ffn::Dense(network_of(ids)?),
+            LayerFfn::Experts(ids) => Ffn::Experts(Experts {
+                router: linear(ids.router)?,
                 selection_bias: Some(network.selection_bias(index).to_vec()),
-                experts: ids.ffn.iter().map(network_of).collect::<Result<_, _>>()?,
+                experts: ids.experts.iter().map(network_of).collect::<Result<_, _>>()?,
                 shared: ids.shared.as_ref().map(network_of).transpose()?,
             }),
         };

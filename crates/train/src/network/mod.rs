@@ -30,7 +30,8 @@ pub use architecture::{Architecture, EmbeddingFormat, ExpertsArchitecture};
 pub use gradients::{Gradients, Losses};
 pub use parameter::{Kind, Parameter};
 
-use self::parameter::{FfnIds, LayerFfn, LayerIds, Layout};
+use self::parameter::Layout;
+pub(crate) use self::parameter::{FfnIds, LayerFfn, LayerIds};
 use self::pass::Work;
 pub(crate) use self::pass::try_run;
 use self::prepared::Prepared;
@@ -108,33 +109,6 @@ pub struct Network {
     rope: RopeTable,
     prepared: Option<Prepared>,
     work: Work,
-}
-
-/// Indices of a layer's parameters.
-pub(crate) struct Places {
-    pub norm: usize,
-    pub q: usize,
-    pub k: usize,
-    pub v: usize,
-    pub o: usize,
-    pub q_norm: usize,
-    pub k_norm: usize,
-    pub sub_norm: usize,
-    pub ffn_norm: usize,
-    /// The router, where there are experts.
-    pub mixture: Option<usize>,
-    /// The one network, or the experts.
-    pub ffn: Vec<Ids>,
-    pub shared: Option<Ids>,
-}
-
-/// Indices of a network's parameters.
-pub(crate) struct Ids {
-    pub gate: usize,
-    pub up: usize,
-    pub down: usize,
-    pub sub_norm: usize,
-    pub sub_norm_start: usize,
 }
 
 /// What the passes read.
@@ -267,25 +241,8 @@ impl Network {
     }
 
     /// Where a layer's parameters are.
-    pub(crate) fn layer_ids(&self, layer: usize) -> Places {
-        let ids = &self.layers[layer];
-        let place = |ffn: &FfnIds| Ids {
-            gate: ffn.gate,
-            up: ffn.up,
-            down: ffn.down,
-            sub_norm: ffn.sub_norm.0,
-            sub_norm_start: ffn.sub_norm.1,
-        };
-        let (mixture, ffn, shared) = match &ids.ffn {
-            LayerFfn::Dense(ffn) => (None, vec![place(ffn)], None),
-            LayerFfn::Experts(mixture) => (
-                Some(mixture.router),
-                mixture.experts.iter().map(place).collect(),
-                mixture.shared.as_ref().map(place),
-            ),
-        };
-        let &LayerIds { norm, q, k, v, o, q_norm, k_norm, sub_norm, ffn_norm, .. } = ids;
-        Places { norm, q, k, v, o, q_norm, k_norm, sub_norm, ffn_norm, mixture, ffn, shared }
+    pub(crate) fn layer_ids(&self, layer: usize) -> &LayerIds {
+        &self.layers[layer]
     }
 
     /// Takes parameters or selection biases by name.

@@ -33,7 +33,7 @@ pub struct Parameter {
 
 /// Where the parameters of a feed-forward network are. `gate` and `up` lie one after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FfnIds {
+pub(crate) struct FfnIds {
     pub gate: usize,
     pub up: usize,
     pub down: usize,
@@ -44,21 +44,21 @@ pub(super) struct FfnIds {
 
 /// Where the parameters of a mixture are.
 #[derive(Clone, Debug)]
-pub(super) struct MixtureIds {
+pub(crate) struct MixtureIds {
     pub router: usize,
     pub experts: Vec<FfnIds>,
     pub shared: Option<FfnIds>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum LayerFfn {
+pub(crate) enum LayerFfn {
     Dense(FfnIds),
     Experts(MixtureIds),
 }
 
 /// Where the parameters of a layer are. `q`, `k` and `v` lie one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct LayerIds {
+pub(crate) struct LayerIds {
     pub norm: usize,
     pub q: usize,
     pub k: usize,
