@@ -105,7 +105,7 @@ impl Optimizer {
     }
 
     /// Moves the parameters: learning rates are multiplied by `rate`, weight decay by `decay`. Gradients are clipped in place;
-    /// returns their norm before that.
+    /// returns their norm before that. When that is not finite, nothing changes.
     ///
     /// # Errors
     /// A product's shapes do not fit: a mistake in this crate.
@@ -118,6 +118,10 @@ impl Optimizer {
         decay: f32,
     ) -> Result<f64, TrainError> {
         let norm = gradients.norm();
+        // Weights that are no numbers are of no use to anyone.
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
         if self.options.clip > 0.0 && norm > f64::from(self.options.clip) {
             gradients.scale((f64::from(self.options.clip) / norm) as f32);
         }

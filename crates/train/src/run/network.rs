@@ -180,15 +180,14 @@ impl Learner for Trained {
         gradients: &mut Gradients,
         measured: &Measured,
     ) -> Result<Updated, RunError> {
-        let norm = gradients.norm();
-        // Weights that are no numbers are of no use to anyone; the run stops at the last good checkpoint.
-        if !norm.is_finite() {
-            return Ok(Updated { learning_rate: 0.0, gradient_norm: norm });
-        }
         let (schedule, steps) = (&self.recipe.schedule, self.recipe.train.steps);
         let (rate, decay) = (schedule.rate(step, steps), schedule.weight_decay(step, steps));
         let exec = self.network.exec().clone();
-        self.optimizer.step(&exec, self.network.parameters_mut(), gradients, rate, decay)?;
+        let norm = self.optimizer.step(&exec, self.network.parameters_mut(), gradients, rate, decay)?;
+        // The run stops at the last good checkpoint.
+        if !norm.is_finite() {
+            return Ok(Updated { learning_rate: 0.0, gradient_norm: norm });
+        }
         let experts = self.experts();
         if experts > 0 {
             let mut load = measured.expert_tokens.chunks_exact(experts);
