@@ -1,12 +1,16 @@
 //! Byte-pair merging of one pre-token.
 
+mod sink;
+mod small;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub(crate) use self::sink::{Count, Sink};
 use crate::automaton::Grammar;
-use crate::cache::{Ids, Key, MAX_IDS, Of};
+use crate::cache::{Key, MAX_IDS, Of};
 use crate::cache_long::MAX_BYTES;
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
@@ -14,44 +18,6 @@ use crate::scratch::{Long, Scratch};
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
 use crate::windows::{self, ENDLESS};
-
-/// Where ids go: a vector, or a counter.
-pub(crate) trait Sink {
-    fn push(&mut self, id: u32);
-
-    fn push_all(&mut self, ids: &[u32]);
-
-    #[inline(always)]
-    fn push_few(&mut self, ids: Ids) {
-        self.push_all(&ids.padded()[..ids.count().min(MAX_IDS)]);
-    }
-}
-
-impl Sink for Vec<u32> {
-    fn push(&mut self, id: u32) {
-        Vec::push(self, id);
-    }
-
-    #[inline(always)]
-    fn push_all(&mut self, ids: &[u32]) {
-        self.extend_from_slice(ids);
-    }
-}
-
-/// Counts ids without keeping them.
-#[derive(Default)]
-pub(crate) struct Count(pub(crate) usize);
-
-impl Sink for Count {
-    fn push(&mut self, _: u32) {
-        self.0 += 1;
-    }
-
-    #[inline(always)]
-    fn push_all(&mut self, ids: &[u32]) {
-        self.0 += ids.len();
-    }
-}
 
 /// No symbol.
 const NONE: u32 = u32::MAX;
@@ -292,54 +258,6 @@ impl Bpe {
             }
             _ => true,
         }
-    }
-
-    /// Gives the ids of a beginning of `piece`, as far as cuts leave one or two bytes alone; how many bytes.
-    fn encode_small(&self, piece: &[u8], sink: &mut impl Sink) -> usize {
-        let (Some(cuts), false) = (&self.cuts, self.byte_pairs.is_empty()) else { return 0 };
-        let cut =
-            |at: usize| at + 1 >= piece.len() || cuts.between(u32::from(piece[at]), u32::from(piece[at + 1]));
-        let mut at = 0;
-        let mut ids = [0; 64];
-        let mut filled = 0;
-        while at < piece.len() {
-            let first = piece[at];
-            if cut(at) {
-                let run =
-                    piece[at..].chunks_exact(16).take_while(|bytes| **bytes == [first; 16]).count() * 16;
-                if run > 0 && piece.get(at + 1) == Some(&first) {
-                    // All but the last one are before a byte of their own kind.
-                    sink.push_all(&ids[..filled]);
-                    filled = 0;
-                    ids.fill(self.bytes[usize::from(first)]);
-                    let (many, rest) = ((run - 1) / ids.len(), (run - 1) % ids.len());
-                    (0..many).for_each(|_| sink.push_all(&ids));
-                    sink.push_all(&ids[..rest]);
-                    at += run - 1;
-                    continue;
-                }
-                ids[filled] = self.bytes[usize::from(first)];
-                (at, filled) = (at + 1, filled + 1);
-            } else if cut(at + 1) {
-                let second = piece[at + 1];
-                let pair = self.byte_pairs[usize::from(first) << 8 | usize::from(second)];
-                ids[filled] = if pair.rank == NONE { self.bytes[usize::from(first)] } else { pair.id };
-                filled += 1;
-                if pair.rank == NONE {
-                    ids[filled] = self.bytes[usize::from(second)];
-                    filled += 1;
-                }
-                at += 2;
-            } else {
-                break;
-            }
-            if filled + 2 > ids.len() {
-                sink.push_all(&ids[..filled]);
-                filled = 0;
-            }
-        }
-        sink.push_all(&ids[..filled]);
-        at
     }
 
     fn encode_pieces(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
