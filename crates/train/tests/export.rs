@@ -79,14 +79,16 @@ fn engine_logits(model: Arc<Model>, tokens: &[u32], chunk: usize) -> Vec<f32> {
 }
 
 #[test]
-fn logits_of_the_exported_file_are_those_of_training() {
-    for (experts, embedding, packing) in [
-        (false, EmbeddingFormat::Int8, Packing::Trit5),
-        (true, EmbeddingFormat::Int8, Packing::Trit2),
-        (true, EmbeddingFormat::F16, Packing::Trit5),
+fn logits_of_the_exported_files_are_those_of_training() {
+    for (ternary, experts, embedding, packing) in [
+        (true, false, EmbeddingFormat::Int8, Packing::Trit5),
+        (true, true, EmbeddingFormat::Int8, Packing::Trit2),
+        (true, true, EmbeddingFormat::F16, Packing::Trit5),
+        (false, true, EmbeddingFormat::F32, Packing::Trit5),
     ] {
         let mut architecture = architecture(experts, embedding);
         architecture.shallow_layers = Some(1);
+        architecture.ternary = ternary;
         let (mut network, gradients) = trained(&architecture, 1);
         let (mut twin, twin_gradients) = trained(&architecture, 2);
         assert_eq!(bits(&gradients.data), bits(&twin_gradients.data), "gradients of 1 and 2 threads");
@@ -97,16 +99,20 @@ fn logits_of_the_exported_file_are_those_of_training() {
         assert_eq!(bits(&expected), bits(&twin.logits(&batch, 1.0).unwrap()));
 
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        export::native(&network, packing, "tiny", &[], &path).unwrap();
-        let source = Source::open(&path).unwrap();
-        let exec = Exec::new(Isa::best(), 1);
-        let model = Arc::new(source.load(&exec, &LoadOptions::default()).unwrap());
-        assert_eq!(model.config.shallow_layers, 1);
-        for (row, expected) in inputs.chunks(LENGTH).zip(expected.chunks(LENGTH * VOCAB)) {
-            for chunk in [1, 256] {
-                let found = engine_logits(model.clone(), row, chunk);
-                assert!(bits(&found) == bits(expected), "experts {experts}, {embedding:?}, chunk {chunk}");
+        let (native, hf) = (folder.path().join("model.gguf"), folder.path().join("hf"));
+        export::native(&network, packing, "tiny", &[], &native).unwrap();
+        export::hugging_face(&network, "tiny", "{}", "", &hf).unwrap();
+        for path in [native, hf] {
+            let source = Source::open(&path).unwrap();
+            let exec = Exec::new(Isa::best(), 1);
+            let model = Arc::new(source.load(&exec, &LoadOptions::default()).unwrap());
+            assert_eq!(model.config.shallow_layers, 1);
+            for (row, expected) in inputs.chunks(LENGTH).zip(expected.chunks(LENGTH * VOCAB)) {
+                for chunk in [1, 256] {
+                    let found = engine_logits(model.clone(), row, chunk);
+                    let case = format!("{}, experts {experts}, {embedding:?}, chunk {chunk}", path.display());
+                    assert!(bits(&found) == bits(expected), "{case}");
+                }
             }
         }
     }

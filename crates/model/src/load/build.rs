@@ -87,7 +87,7 @@ impl<'a> Source<'a> {
                 let shape = [rows / 4, cols];
                 Data::Packed(BitNetWeight::new(&stored.file, &stored.name, &shape, &stored.bytes)?)
             }
-            Coding::Ggml(ty) | Coding::Absmean(ty) | Coding::Codes(ty) => {
+            Coding::Ggml(ty) | Coding::Absmean(ty) | Coding::Rounded(ty, _) | Coding::Codes(ty) => {
                 Data::View(TensorView::new(&stored.file, &stored.name, ty, &[cols, rows], &stored.bytes)?)
             }
         };
@@ -149,7 +149,7 @@ impl<'a> Source<'a> {
 
     /// Some rows as floats.
     fn decode_f32(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
-        if let (Data::View(view), None, Coding::Ggml(_) | Coding::Absmean(_)) =
+        if let (Data::View(view), None, Coding::Ggml(_) | Coding::Absmean(_) | Coding::Rounded(..)) =
             (&self.data, self.stored.scale, self.stored.coding)
         {
             return Ok(view.decode_rows_f32(rows, out)?);
@@ -206,8 +206,10 @@ fn form(exec: &Exec, sources: &[Source], usage: Usage, options: &LoadOptions) ->
 /// The form closest to what the file holds.
 fn natural_form(exec: &Exec, sources: &[Source], packing: Packing) -> Result<Form, ModelError> {
     let Some(first) = sources.first() else { return Ok(Form::From(Format::F32)) };
-    if matches!(first.stored.coding, Coding::Absmean(_)) {
-        return Ok(Form::Absmean(packing));
+    match first.stored.coding {
+        Coding::Absmean(_) => return Ok(Form::Absmean(packing)),
+        Coding::Rounded(_, format) => return Ok(Form::From(format)),
+        Coding::Ggml(_) | Coding::PackedBitnet | Coding::Codes(_) => {}
     }
     let natural = first.natural();
     let same = |source: &Source| {

@@ -93,9 +93,11 @@ impl Weights for Foreign<'_> {
         Ok([stack(Projection::Gate)?, stack(Projection::Up)?, stack(Projection::Down)?])
     }
 
-    fn selection_bias(&self, _layer: usize, _count: usize) -> Result<Option<Vec<f32>>, ModelError> {
-        // None of the foreign families has one; a file that holds one anyway was refused by `Store::check`.
-        Ok(None)
+    fn selection_bias(&self, layer: usize, count: usize) -> Result<Option<Vec<f32>>, ModelError> {
+        // `Store::check` refused it in a family that has none.
+        let role = Role::Layer(layer, Part::SelectionBias);
+        let there = self.store.get(role, Kind::Weight).is_some();
+        there.then(|| self.vector(role, Kind::Weight, count)).transpose()
     }
 
     fn finish(&self) -> Result<(), ModelError> {

@@ -5,6 +5,7 @@
 //! half-split (NeoX) style.
 use chalot_formats::hf::{Config, Quantization};
 use chalot_tensor::elementwise::Activation;
+use chalot_tensor::matrix::{Format, ParseFormatError};
 use chalot_tensor::rope::{RopeScaling, RopeStyle};
 
 use super::names::HfNorms;
@@ -23,6 +24,8 @@ pub(super) struct Conventions {
     pub(super) absmean: bool,
     /// How linear layers are quantized.
     pub(super) quantization: Option<Quantization>,
+    /// What the embedding is to be rounded to.
+    pub(super) embedding: Option<Format>,
 }
 
 /// Reads `config.json`. `tensors` is the number of tensors in the folder, which bounds the layers.
@@ -48,7 +51,8 @@ pub(super) fn config(
         ));
     }
     let absmean = quantization.as_ref().is_some_and(|quantization| quantization.scale().is_none());
-    let mut conventions = Conventions { norms: HfNorms::Llama, norm_offset: 0.0, absmean, quantization };
+    let mut conventions =
+        Conventions { norms: HfNorms::Llama, norm_offset: 0.0, absmean, quantization, embedding: None };
     let fields = Fields { json, name, tensors };
     let config = match architecture {
         "LlamaForCausalLM" | "llama" => llama(&fields),
@@ -57,6 +61,10 @@ pub(super) fn config(
         "BitnetForCausalLM" => {
             (conventions.absmean, conventions.norms) = (true, HfNorms::EarlyBitnet);
             bitnet(&fields, Activation::Silu)
+        }
+        "ChalotForCausalLM" | "chalot" => {
+            conventions.embedding = Some(fields.embedding_format()?);
+            chalot(&fields)
         }
         "Qwen2ForCausalLM" | "qwen2" => qwen2(&fields),
         "Qwen3ForCausalLM" | "qwen3" => qwen3(&fields),
@@ -95,6 +103,19 @@ fn bitnet(fields: &Fields, activation: Activation) -> Result<ModelConfig, ModelE
     config.sub_norms = true;
     config.biases = fields.attention_bias()?;
     Ok(config)
+}
+
+/// Our own training writes the whole configuration.
+fn chalot(fields: &Fields) -> Result<ModelConfig, ModelError> {
+    let (json, field) = (fields.json, "chalot_config");
+    let found = json.section(field)?.map(|section| section.object().clone()).unwrap_or_default();
+    let config: ModelConfig = serde_json::from_value(found.into()).map_err(|error| {
+        let found = format_args!("what cannot be read ({error})");
+        let mend = "the file is damaged, or written by a newer version of this program";
+        ModelError::config(json.file(), field, found, "the configuration of a model", mend)
+    })?;
+    check_layers(json.file(), "chalot_config.layers", config.num_layers(), fields.tensors)?;
+    Ok(ModelConfig { name: fields.name.into(), ..config })
 }
 
 fn qwen2(fields: &Fields) -> Result<ModelConfig, ModelError> {
@@ -288,6 +309,15 @@ impl Fields<'_> {
             layers: vec![LayerConfig { window: None, rope: 0, experts: false }; layers],
             experts: None,
             shallow_layers: 0,
+        })
+    }
+
+    /// The format that our own training rounds the embedding to.
+    fn embedding_format(&self) -> Result<Format, ModelError> {
+        let (json, field) = (self.json, "chalot_embedding");
+        json.required_str(field)?.parse().map_err(|error: ParseFormatError| {
+            let mend = "the file is damaged, or written by a newer version of this program";
+            ModelError::config(json.file(), field, error, "a format like int8/row", mend)
         })
     }
 

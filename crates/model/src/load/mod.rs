@@ -34,6 +34,9 @@ use crate::{config::ModelConfig, weights::Model};
 pub const SUPPORTED: &[&str] =
     &["bitnet", "llama", "qwen2", "qwen3", "gemma3", "olmoe", "llama2.c", "chalot"];
 
+/// The family of the models that are trained here.
+pub(crate) const OWN_FAMILY: &str = "chalot";
+
 /// What to do about a file that contradicts itself.
 pub(crate) const DAMAGED: &str = "the file is damaged: download or convert it again";
 

@@ -3,7 +3,9 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use chalot_formats::TensorType;
+use chalot_tensor::matrix::Format;
 
+use super::OWN_FAMILY;
 use super::assemble::for_each_tensor;
 use super::names::{Names, Part, Projection, Role, Where};
 use crate::config::ModelConfig;
@@ -35,6 +37,8 @@ pub(crate) enum Coding {
     PackedBitnet,
     /// Floats that are to be quantized to ternary by the absmean rule: the model was trained that way.
     Absmean(TensorType),
+    /// Floats that are to be rounded to a format: the model was trained that way.
+    Rounded(TensorType, Format),
     /// Floats -1, 0 and 1: codes whose scale stands elsewhere.
     Codes(TensorType),
 }
@@ -194,6 +198,9 @@ impl Store {
         if let Some(error) = error {
             return Err(error);
         }
+        // Only our own models have one; in others it might mean something else.
+        let layers = (0..config.num_layers()).filter(|_| config.family == OWN_FAMILY);
+        used.extend(layers.map(|layer| self.names.weight(Role::Layer(layer, Part::SelectionBias))));
         // A tied head may be stored all the same; it is the embedding again.
         used.insert(self.names.weight(Role::Head));
         let mut unexpected: Vec<&str> =

@@ -136,7 +136,10 @@ fn hf_tensor(
     };
     stored.coding = match (tensor_type(info.dtype), &conventions.quantization) {
         (Some(ty), _) if conventions.absmean && is_converted(&info.name, conventions) => Coding::Absmean(ty),
-        (Some(ty), _) => Coding::Ggml(ty),
+        (Some(ty), _) => match conventions.embedding {
+            Some(format) if info.name.ends_with("embed_tokens.weight") => Coding::Rounded(ty, format),
+            _ => Coding::Ggml(ty),
+        },
         (None, Some(_)) if info.dtype == Dtype::U8 => {
             // Four output rows a byte.
             if let Some(rows) = stored.shape.first_mut() {

@@ -84,6 +84,7 @@ pub fn hugging_face(
         "torch_dtype": "float32",
         "vocab_size": config.vocab_size,
         "chalot_config": described,
+        "chalot_embedding": network.embedding_format().format().to_string(),
     });
     if network.ternary() {
         json["quantization_config"] = json!({

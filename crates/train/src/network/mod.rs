@@ -284,12 +284,17 @@ impl Network {
         }
     }
 
-    /// Copies a dense network of the same shape into this one of experts ("upcycling", Komatsuzaki et al. 2022): every
-    /// expert becomes a copy of the slice of the dense layer's inner units that its number, modulo the slices there are,
-    /// stands for; what has the same name and length is copied; the rest keeps its first values.
-    pub fn upcycle(&mut self, dense: &Network) {
+    /// Takes what it can from another network: what has the same name and shape is copied, be the other one float or
+    /// ternary; of a dense layer, every expert takes the slice of inner units that its number, modulo the slices there
+    /// are, stands for ("upcycling", Komatsuzaki et al. 2022); the rest keeps its first values.
+    pub fn upcycle(&mut self, from: &Network) {
+        for (bias, from) in self.selection.iter_mut().zip(&from.selection) {
+            if bias.len() == from.len() {
+                bias.copy_from_slice(from);
+            }
+        }
         let names: std::collections::HashMap<_, _> =
-            dense.parameters.iter().map(|parameter| (parameter.name.as_str(), parameter)).collect();
+            from.parameters.iter().map(|parameter| (parameter.name.as_str(), parameter)).collect();
         for parameter in self.parameters_mut() {
             if let Some(from) = names.get(parameter.name.as_str())
                 && from.shape == parameter.shape
