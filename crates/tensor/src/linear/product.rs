@@ -67,8 +67,8 @@ impl<'a> Product<'a> {
             Self::Bf16(product) => float(vectors, product, piece),
             Self::Trit2(product) => integer::<Trit2, _, 4>(vectors, product, piece),
             Self::Trit5(product) => integer::<Trit5, _, 5>(vectors, product, piece),
-            Self::Int8(product) => direct::<Int8, _, 1>(vectors, product, piece.tiles),
-            Self::Int8Groups(product) => direct::<Int8, _, 1>(vectors, product, piece.tiles),
+            Self::Int8(product) => integer::<Int8, _, 1>(vectors, product, piece),
+            Self::Int8Groups(product) => integer::<Int8, _, 1>(vectors, product, piece),
             Self::Int4(product) => integer::<Int4, _, 2>(vectors, product, piece),
             Self::Int4Mins(product) => integer::<Int4, _, 2>(vectors, product, piece),
         }
@@ -78,17 +78,9 @@ impl<'a> Product<'a> {
 fn integer<C: Code<Q>, S: Scales, const Q: usize>(vectors: Vectors, product: Integer<'_, S>, piece: Piece) {
     let (tiles, code) = (piece.tiles, PhantomData::<C>);
     match piece.token_tiles {
-        None => direct::<C, S, Q>(vectors, product, tiles),
+        None => vectors.run(integer::DirectTask { product, tiles, code }),
         Some(token_tiles) => vectors.run(integer::PanelTask { product, tiles, token_tiles, code }),
     }
-}
-
-fn direct<C: Code<Q>, S: Scales, const Q: usize>(
-    vectors: Vectors,
-    product: Integer<'_, S>,
-    tiles: Range<usize>,
-) {
-    vectors.run(integer::DirectTask { product, tiles, code: PhantomData::<C> });
 }
 
 fn float<F: Float>(vectors: Vectors, product: FloatProduct<'_, F>, piece: Piece) {
@@ -139,9 +131,7 @@ impl Split {
     /// For `m` tokens.
     pub fn of(exec: &Exec, w: &Matrix, m: usize) -> Self {
         let (tiles, most) = (w.tiles(), exec.pool.threads() * TASKS_PER_THREAD);
-        // Bytes lie as they are multiplied: there is nothing to unpack, and no panel for them.
-        let bytes = matches!(w.format(), Format::Int8(_));
-        if bytes || m <= exec.tiling.direct_tokens() {
+        if m <= exec.tiling.direct_tokens() {
             let work = w.bytes() / 4 * m.max(4);
             let row_parts = (work / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
             return Self { tiles, token_tiles: None, row_parts, token_parts: 1 };

@@ -16,6 +16,13 @@ pub(super) trait Code<const Q: usize>: Copy + Send + Sync {
     type Range: Range;
     /// The quads of a block.
     fn unpack<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; Q];
+    /// Where [`ProductLanes::IN_PLACE`] is of use: for each quad, half of the bits that its codes are shifted by.
+    const PLACES: Option<[usize; Q]> = None;
+    /// The quads of a block, as [`Code::PLACES`] says.
+    #[inline(always)]
+    fn in_place<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; Q] {
+        Self::unpack(p, block)
+    }
 }
 
 #[derive(Copy, Clone)]
@@ -33,6 +40,11 @@ impl Code<4> for Trit2 {
     fn unpack<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 4] {
         p.unpack_trit2(block)
     }
+    const PLACES: Option<[usize; 4]> = Some([0, 1, 2, 3]);
+    #[inline(always)]
+    fn in_place<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 4] {
+        p.trit2_in_place(block)
+    }
 }
 
 impl Code<5> for Trit5 {
@@ -40,6 +52,11 @@ impl Code<5> for Trit5 {
     #[inline(always)]
     fn unpack<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 5] {
         p.unpack_trit5(block)
+    }
+    const PLACES: Option<[usize; 5]> = Some([0, 0, 1, 2, 3]);
+    #[inline(always)]
+    fn in_place<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 5] {
+        p.trit5_in_place(block)
     }
 }
 

@@ -61,6 +61,38 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const
     }
 }
 
+/// As [`add_blocks`] with codes that are multiplied by powers of 4 where they lie: a chain of sums for each power. A multiplied
+/// chain sees a quarter of the columns, so none leaves 32 bits: 32768 * 192 * 128 < 2^31.
+#[inline(always)]
+fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usize>(
+    p: P,
+    places: [usize; Q],
+    blocks: &[[u8; BLOCK]],
+    prefetch: usize,
+    x: &[[[Quad; T]; Q]],
+    sums: &mut [P::Sums; T],
+) {
+    let mut dots = [[p.begin::<C::Range>(p.splat(0)); T]; 4];
+    for (block, x) in blocks.iter().zip(x) {
+        p.prefetch(block.as_ptr().wrapping_add(prefetch));
+        let codes = C::in_place(p, p.load(block));
+        for quad in 0..Q {
+            for t in 0..T {
+                let dot = &mut dots[places[quad]][t];
+                *dot = p.dot::<C::Range>(*dot, codes[quad], x[quad][t]);
+            }
+        }
+    }
+    for t in 0..T {
+        let zero = p.splat(0);
+        let one = p.finish::<C::Range>(dots[0][t], zero);
+        let four = p.shift_right::<2>(p.finish::<C::Range>(dots[1][t], zero));
+        let sixteen = p.shift_right::<4>(p.finish::<C::Range>(dots[2][t], zero));
+        let sixty_four = p.shift_right::<6>(p.finish::<C::Range>(dots[3][t], zero));
+        sums[t] = p.add(sums[t], p.add(p.add(one, four), p.add(sixteen, sixty_four)));
+    }
+}
+
 /// Tiles of rows against one token tile, straight from the packed blocks.
 struct Direct<'a, C, S, const Q: usize, const T: usize> {
     product: Integer<'a, S>,
@@ -85,7 +117,14 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_
             let tokens = quads.chunks(x.segment_quads).zip(factors.iter().zip(qsums));
             for (segment, (blocks, (quads, (factors, qsums)))) in segments.zip(tokens).enumerate() {
                 let mut sums = [first_sums::<P, C::Range, T>(p, product.zero, qsums)];
-                add_blocks::<P, C, Q, D, T>(p, blocks, prefetch, quads.as_chunks().0, &mut sums[0]);
+                let quads = quads.as_chunks().0;
+                // Of six tokens the four chains of sums leave no registers for the masks.
+                match C::PLACES.filter(|_| P::IN_PLACE && T < MAX_TOKENS) {
+                    Some(places) => {
+                        add_blocks_in_place::<P, C, Q, T>(p, places, blocks, prefetch, quads, &mut sums[0]);
+                    }
+                    None => add_blocks::<P, C, Q, D, T>(p, blocks, prefetch, quads, &mut sums[0]),
+                }
                 scale_sums(p, &product.scales, ([tile], segment), (factors, qsums), &sums, &mut acc);
             }
             let mut outputs = [[[0.0; TILE_ROWS]; 1]; T];

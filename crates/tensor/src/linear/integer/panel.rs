@@ -59,6 +59,9 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelTask<'_, C, S, Q> {
                 for tokens in token_tiles(product.m).skip(range.start).take(range.len()) {
                     let (now, rest) = carry.split_at_mut(tokens.len());
                     carry = rest;
+                    if piece.is_last {
+                        prefetch_outputs(p, &product, &tiles, &tokens);
+                    }
                     let x = product.x.tile(&tokens);
                     let tile = Tile { product, tiles: tiles.clone(), piece, panel, x, carry: now };
                     let range = PhantomData::<C::Range>;
@@ -79,6 +82,23 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelTask<'_, C, S, Q> {
                 carry = rest;
                 store_tiles(&product.y, (product.w.rows(), tiles.clone(), tokens.start), now);
             }
+        }
+    }
+}
+
+/// Asks for the lines of the outputs that a tile of tokens writes when all tiles are done: a row's outputs lie far apart, and
+/// waiting for each line where it is written cost 6% of a prompt (docs/LOG.md, "Kernels").
+#[inline(always)]
+fn prefetch_outputs<P: ProductLanes, S>(
+    p: P,
+    product: &Integer<'_, S>,
+    tiles: &Range<usize>,
+    tokens: &Range<usize>,
+) {
+    for token in tokens.clone() {
+        let row = product.y.pointer().wrapping_add(token * product.w.rows());
+        for tile in tiles.clone() {
+            p.prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
         }
     }
 }
@@ -133,10 +153,19 @@ impl<C: Code<Q>, const Q: usize, const R: usize> Kernel for Unpack<'_, C, Q, R> 
     #[inline(always)]
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { w, tiles, piece, panel, .. } = self;
+        let ahead = match piece.is_last {
+            false => piece.segments * piece.quads / Q * BLOCK,
+            true => {
+                let before = piece.segment * w.segment_blocks() + piece.first_quad / Q;
+                (R * w.tile_len()).saturating_sub(before * BLOCK)
+            }
+        };
         for (r, tile) in tiles.enumerate() {
             let segments = w.tile_blocks(tile).chunks(w.segment_blocks()).skip(piece.segment);
             for (blocks, panel) in segments.zip(panel.chunks_mut(piece.quads)).take(piece.segments) {
                 for (block, quads) in blocks[piece.first_quad / Q..].iter().zip(panel.chunks_mut(Q)) {
+                    // The next piece's (or the next tiles' first), while this one is computed.
+                    p.prefetch(block.as_ptr().wrapping_add(ahead));
                     let codes = C::unpack(p, p.load(block));
                     for (quad, codes) in quads.iter_mut().zip(codes) {
                         p.store(codes, &mut quad[r]);

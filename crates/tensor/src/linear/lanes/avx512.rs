@@ -48,6 +48,26 @@ const fn trailing_digits() -> [[u8; BLOCK]; 4] {
     table
 }
 
+impl Avx512Products {
+    /// The leading digits of a block of `Trit5`, and the other four as a block of `Trit2`.
+    #[inline(always)]
+    fn digits(self, block: __m512i) -> (__m512i, __m512i) {
+        // The leading digit by its two thresholds (ceil(256 / 3) and ceil(512 / 3)), the other four by table.
+        // SAFETY: the instructions exist (`self`).
+        unsafe {
+            let one = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(86));
+            let two = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(171_u8 as i8));
+            let leading = _mm512_maskz_mov_epi8(one, _mm512_set1_epi8(1));
+            let leading = _mm512_mask_mov_epi8(leading, two, _mm512_set1_epi8(2));
+            // Each look-up goes by the lower seven bits; the eighth chooses between them.
+            let low = _mm512_permutex2var_epi8(self.load(&TRAILING[0]), block, self.load(&TRAILING[1]));
+            let high = _mm512_permutex2var_epi8(self.load(&TRAILING[2]), block, self.load(&TRAILING[3]));
+            let trailing = _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(block), high);
+            (leading, trailing)
+        }
+    }
+}
+
 impl ProductLanes for Avx512Products {
     type Floats = Avx512;
     type Codes = __m512i;
@@ -92,22 +112,28 @@ impl ProductLanes for Avx512Products {
             ]
         }
     }
+    const IN_PLACE: bool = true;
+    #[inline(always)]
+    fn trit2_in_place(self, block: __m512i) -> [__m512i; 4] {
+        // SAFETY: the instructions exist (`self`).
+        unsafe { [3, 12, 48, 192_u8].map(|mask| _mm512_and_si512(block, _mm512_set1_epi8(mask as i8))) }
+    }
+    #[inline(always)]
+    fn trit5_in_place(self, block: __m512i) -> [__m512i; 5] {
+        let (leading, trailing) = self.digits(block);
+        let [a, b, c, d] = self.trit2_in_place(trailing);
+        [leading, a, b, c, d]
+    }
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, sums: __m512i) -> __m512i {
+        // SAFETY: the instructions exist (`self`).
+        unsafe { _mm512_srai_epi32::<BITS>(sums) }
+    }
     #[inline(always)]
     fn unpack_trit5(self, block: __m512i) -> [__m512i; 5] {
-        // The leading digit by its two thresholds (ceil(256 / 3) and ceil(512 / 3)), the other four by table.
-        // SAFETY: the instructions exist (`self`).
-        unsafe {
-            let one = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(86));
-            let two = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(171_u8 as i8));
-            let leading = _mm512_maskz_mov_epi8(one, _mm512_set1_epi8(1));
-            let leading = _mm512_mask_mov_epi8(leading, two, _mm512_set1_epi8(2));
-            // Each look-up goes by the lower seven bits; the eighth chooses between them.
-            let low = _mm512_permutex2var_epi8(self.load(&TRAILING[0]), block, self.load(&TRAILING[1]));
-            let high = _mm512_permutex2var_epi8(self.load(&TRAILING[2]), block, self.load(&TRAILING[3]));
-            let trailing = _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(block), high);
-            let [a, b, c, d] = self.unpack_trit2(trailing);
-            [leading, a, b, c, d]
-        }
+        let (leading, trailing) = self.digits(block);
+        let [a, b, c, d] = self.unpack_trit2(trailing);
+        [leading, a, b, c, d]
     }
     #[inline(always)]
     fn unpack_int4(self, block: __m512i) -> [__m512i; 2] {

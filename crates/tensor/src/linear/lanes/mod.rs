@@ -88,6 +88,24 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
     fn unpack_trit2(self, block: Self::Codes) -> [Self::Codes; 4];
     /// The five quads of a block of `Trit5`.
     fn unpack_trit5(self, block: Self::Codes) -> [Self::Codes; 5];
+    /// Whether a step can take ternary codes where they lie in their bytes, multiplied by 1, 4, 16 or 64: that saves
+    /// shifting every block, for one shift of the sum.
+    const IN_PLACE: bool = false;
+    /// With [`ProductLanes::IN_PLACE`]: the four quads of a block of `Trit2`, multiplied by 1, 4, 16 and 64.
+    #[inline(always)]
+    fn trit2_in_place(self, block: Self::Codes) -> [Self::Codes; 4] {
+        self.unpack_trit2(block)
+    }
+    /// With [`ProductLanes::IN_PLACE`]: the five quads of a block of `Trit5`, multiplied by 1, 1, 4, 16 and 64.
+    #[inline(always)]
+    fn trit5_in_place(self, block: Self::Codes) -> [Self::Codes; 5] {
+        self.unpack_trit5(block)
+    }
+    /// With [`ProductLanes::IN_PLACE`]: sums divided by 2^`BITS`, which divides them.
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, sums: Self::Sums) -> Self::Sums {
+        sums
+    }
     /// The two quads of a block of `Int4`.
     fn unpack_int4(self, block: Self::Codes) -> [Self::Codes; 2];
 
