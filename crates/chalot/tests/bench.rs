@@ -5,7 +5,7 @@ use serde_json::Value;
 use support::chalot;
 
 /// The model that is built in, as a file.
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stand-in.gguf");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stories.gguf");
 
 fn number(report: &Value, key: &str) -> f64 {
     report[key].as_f64().unwrap_or_else(|| panic!("'{key}' in {report}"))
@@ -210,7 +210,7 @@ fn mistakes_name_what_is_known() {
         (&["prefill", "--shape", "tiny", "--layers", "3"], &["--layers 3", "tiny has 2"]),
         (&["prefill", "--layers", "0"], &["--layers", "at least 1"]),
         (&["decode", "--shape", "tiny", "--depth", "500000"], &["--depth 500000", "131072"]),
-        (&["decode", "--model", MODEL, "--depth", "50000"], &["--depth 50000", "stand-in.gguf"]),
+        (&["decode", "--model", MODEL, "--depth", "50000"], &["--depth 50000", "stories.gguf"]),
         (
             &["prefill", "--model", MODEL, "--packing", "int4"],
             &["--model", "--packing", "cannot be used with"],
