@@ -3,7 +3,7 @@ use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use chalot_model::{
     Engine, Fingerprint, Finish, Generation, GenerationOptions, GenerationStats, Sampler, Sequence,
-    SequenceOptions,
+    SequenceOptions, SpeculationOptions, Speculator,
 };
 use chalot_tokenizer::Tokenizer;
 use serde::Serialize;
@@ -68,6 +68,7 @@ pub struct Session {
     tokenizer: Tokenizer,
     engine: Engine,
     sequence: Sequence,
+    speculator: Option<Speculator>,
 }
 
 impl Session {
@@ -90,7 +91,23 @@ impl Session {
     fn of(text_model: &TextModel, sequence: Sequence) -> Result<Self, Error> {
         let model = text_model.model.clone();
         let engine = Engine::new(model, text_model.exec().clone(), text_model.engine_options())?;
-        Ok(Self { tokenizer: text_model.tokenizer.clone(), engine, sequence })
+        Ok(Self { tokenizer: text_model.tokenizer.clone(), engine, sequence, speculator: None })
+    }
+
+    /// Has the text drafted and verified from now on ([`chalot_model::speculate`]), or not (`None`, as at first). What was
+    /// learnt about drafts so far is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the options ask for what the model cannot do.
+    pub fn speculate(&mut self, options: Option<SpeculationOptions>) -> Result<(), Error> {
+        let speculator = |options| Speculator::new(self.engine.model(), options);
+        self.speculator = options.map(speculator).transpose()?;
+        Ok(())
+    }
+
+    /// Who drafts and verifies, if anybody does.
+    pub fn speculator(&mut self) -> Option<&mut Speculator> {
+        self.speculator.as_mut()
     }
 
     /// Writes the tokens so far, their keys and values and a note to a file, for [`TextModel::restore`].
@@ -130,8 +147,13 @@ impl Session {
 
         let eog = if options.ignore_eos { &[] } else { self.tokenizer.eog_tokens() };
         let limits = GenerationOptions { stop: eog, max_tokens: options.max_tokens };
-        let mut generation =
-            Generation::start(&mut self.engine, &mut self.sequence, sampler, prompt, limits)?;
+        let (engine, sequence) = (&mut self.engine, &mut self.sequence);
+        let mut generation = match &mut self.speculator {
+            None => Generation::start(engine, sequence, sampler, prompt, limits)?,
+            Some(speculator) => {
+                Generation::speculative(engine, sequence, sampler, prompt, limits, speculator)?
+            }
+        };
         let mut stream = self.tokenizer.stream().skip_specials(!options.special);
         let mut interrupted =
             listener(Step::Prompt { done: prompt.len() - reused, total: prompt.len() - reused });
