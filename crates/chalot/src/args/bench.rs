@@ -203,6 +203,10 @@ pub struct SpeculateBench {
     pub only: Option<Part>,
     #[command(flatten)]
     pub drafting: Drafting,
+    /// The shallow region drafts the first N tokens of the vocabulary only [default: a quarter of a vocabulary of 32,768
+    /// or more, otherwise all]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub draft_vocab: Option<usize>,
     /// Tokens of each text of prose and repeat
     #[arg(long, short = 'n', value_name = "N", default_value = "160", value_parser = values::count)]
     pub tokens: usize,

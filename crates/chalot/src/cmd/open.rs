@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use chalot::{
     BUILTIN_NAME, OpenOptions, Session, TextModel,
-    model::{BrainMap, SamplingParams, SequenceOptions, WeightsAs},
+    model::{BrainMap, SamplingParams, SequenceOptions, SpeculationOptions, WeightsAs},
 };
 
 use crate::{
@@ -77,16 +77,19 @@ pub fn session(
 
 /// Has a session draft as was asked for.
 pub fn drafting(session: &mut Session, model: &TextModel, args: &Drafting) -> anyhow::Result<()> {
+    Ok(session.speculate(drafts(model, args)?)?)
+}
+
+/// How drafts are to be made, checked against the model; `None`: not at all.
+pub fn drafts(model: &TextModel, args: &Drafting) -> Result<Option<SpeculationOptions>, Usage> {
     if args.speculate == SpeculateChoice::Shallow && !BrainMap::of(&model.model.config).has_exit() {
         let mend = "use --speculate auto, ngram or off";
-        return Err(
-            Usage(format!("--speculate shallow: this model was not trained to leave early; {mend}")).into()
-        );
+        return Err(Usage(format!("--speculate shallow: this model was not trained to leave early; {mend}")));
     }
     if args.speculate == SpeculateChoice::Off && args.draft.is_some() {
-        return Err(Usage("--draft has no meaning with --speculate off".to_owned()).into());
+        return Err(Usage("--draft has no meaning with --speculate off".to_owned()));
     }
-    Ok(session.speculate(args.options())?)
+    Ok(args.options())
 }
 
 /// Keeps the text in the cache file, if one was named.

@@ -6,9 +6,9 @@
 //! probable a draft is right is learnt for each kind of evidence: of the shallow region by its own probability, of the text by
 //! the length of the match.
 //!
-//! What counts in the end is measured: the tokens that rounds cost more than plain steps are added up, a round that gains pays
-//! off what came before it (Page's cumulative sum), and when the debt is too high drafting pauses for some tokens, each
-//! time for longer, and is then tried anew.
+//! What counts in the end is measured: the tokens that a school's rounds cost more than plain steps are added up, a round that
+//! gains pays off what came before it (Page's cumulative sum), and when the debt is too high the school pauses for some
+//! tokens, each time for longer, and is then tried anew.
 use super::costs::{Costs, Line, Window};
 use super::options::{DraftMode, MAX_DRAFTS, SpeculationOptions};
 
@@ -92,6 +92,13 @@ struct Pupil {
     rates: [Rate; CLASSES],
     /// What its rounds gained over plain steps of the same time, in tokens a round; the latest count most.
     gain: f64,
+    /// Tokens that its drafts have cost lately, how many they may cost, and how many they have gained since the last pause.
+    debt: f64,
+    credit: f64,
+    gained: f64,
+    /// Tokens of the pause that are left, and of the next one.
+    pause_left: usize,
+    next_pause: usize,
 }
 
 impl Pupil {
@@ -100,7 +107,40 @@ impl Pupil {
             School::Shallow => std::array::from_fn(|class| (class as f64 + 0.5) / CLASSES as f64),
             School::Ngram => [0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9],
         };
-        Self { costs: Costs::default(), rates: guesses.map(Rate::of), gain: 0.0 }
+        Self {
+            costs: Costs::default(),
+            rates: guesses.map(Rate::of),
+            gain: 0.0,
+            debt: 0.0,
+            credit: FIRST_DEBT,
+            gained: 0.0,
+            pause_left: 0,
+            next_pause: PAUSE,
+        }
+    }
+
+    /// Pauses when drafting has become too dear.
+    fn judge(&mut self, gain: f64) {
+        self.debt = (self.debt - gain).max(0.0);
+        self.gained += gain;
+        if self.gained > PROVEN_DEBT {
+            self.credit = PROVEN_DEBT;
+            self.next_pause = PAUSE;
+        }
+        if self.debt <= self.credit {
+            return;
+        }
+        // What made it lose may be gone by the time it is tried again: costs are measured anew, rates weigh less.
+        *self = Self {
+            costs: Costs::default(),
+            rates: self.rates.map(|rate| Rate { right: rate.right / 2.0, all: rate.all / 2.0, ..rate }),
+            gain: 0.0,
+            debt: 0.0,
+            credit: RETRY_DEBT,
+            gained: 0.0,
+            pause_left: self.next_pause,
+            next_pause: (LONGER * self.next_pause).min(LONGEST_PAUSE),
+        };
     }
 }
 
@@ -136,13 +176,6 @@ pub(super) struct Controller {
     pupils: [Pupil; 2],
     /// Rounds since the last plain step.
     since_plain: usize,
-    /// Tokens of the pause that are left, and of the next one.
-    pause_left: usize,
-    next_pause: usize,
-    /// Tokens that drafting has cost lately, how many it may cost, and how many it has gained since the last pause.
-    debt: f64,
-    credit: f64,
-    gained: f64,
     /// Tokens and seconds of the present, older ones fading.
     recent: (f64, f64),
 }
@@ -154,11 +187,6 @@ impl Controller {
             plain: Window::default(),
             pupils: [School::Shallow, School::Ngram].map(Pupil::of),
             since_plain: 0,
-            pause_left: 0,
-            next_pause: PAUSE,
-            debt: 0.0,
-            credit: FIRST_DEBT,
-            gained: 0.0,
             recent: (0.0, 0.0),
         }
     }
@@ -176,7 +204,7 @@ impl Controller {
         }
         match fixed {
             Some(school) => Plan::Fixed(school),
-            None if self.plain.count() < FIRST_PLAIN || self.pause_left > 0 => Plan::Plain,
+            None if self.plain.count() < FIRST_PLAIN => Plan::Plain,
             None => Plan::Adaptive,
         }
     }
@@ -219,6 +247,11 @@ impl Controller {
         best
     }
 
+    /// Whether a school may draft now: its drafts have not been too dear lately.
+    pub fn may(&self, school: School) -> bool {
+        self.pupils[school as usize].pause_left == 0
+    }
+
     /// Tokens that a school's rounds gained lately over plain steps.
     pub fn gain(&self, school: School) -> f64 {
         self.pupils[school as usize].gain
@@ -227,7 +260,9 @@ impl Controller {
     /// Learns from a round.
     pub fn learn(&mut self, round: &Outcome) {
         self.recent = (self.recent.0 * 0.95 + round.tokens as f64, self.recent.1 * 0.95 + round.seconds);
-        self.pause_left = self.pause_left.saturating_sub(round.tokens);
+        for pupil in &mut self.pupils {
+            pupil.pause_left = pupil.pause_left.saturating_sub(round.tokens);
+        }
         let Some(school) = round.school else {
             self.plain.push(round.seconds);
             self.since_plain = 0;
@@ -240,32 +275,12 @@ impl Controller {
         for &(class, right) in &round.compared {
             pupil.rates[class.0].push(right);
         }
-        let gain = round.tokens as f64 - round.seconds / plain;
+        // One round that was interrupted is no reason to stop: the middle of its like counts, and at most a plain step for each
+        // token and one more.
+        let seconds = pupil.costs.median(round.drafts).unwrap_or(round.seconds);
+        let gain = round.tokens as f64 - (seconds / plain).min(2.0 + round.drafts as f64);
         pupil.gain = 0.9 * pupil.gain + 0.1 * gain;
-        self.judge(gain);
-    }
-
-    /// Pauses when drafting has become too dear.
-    fn judge(&mut self, gain: f64) {
-        self.debt = (self.debt - gain).max(0.0);
-        self.gained += gain;
-        if self.gained > PROVEN_DEBT {
-            self.credit = PROVEN_DEBT;
-            self.next_pause = PAUSE;
-        }
-        if self.debt <= self.credit {
-            return;
-        }
-        self.pause_left = self.next_pause;
-        self.next_pause = (LONGER * self.next_pause).min(LONGEST_PAUSE);
-        (self.debt, self.gained, self.credit) = (0.0, 0.0, RETRY_DEBT);
-        // What made it lose may be gone by then.
-        for (pupil, school) in self.pupils.iter_mut().zip([School::Shallow, School::Ngram]) {
-            let fresh = Pupil::of(school);
-            let rates = pupil.rates.map(|rate| Rate { right: rate.right / 2.0, all: rate.all / 2.0, ..rate });
-            *pupil = Pupil { rates, ..fresh };
-        }
-        self.recent = (0.0, 0.0);
+        pupil.judge(gain);
     }
 }
 
@@ -297,7 +312,7 @@ mod tests {
         let (mut made, mut seconds) = (0, 0.0);
         while made < tokens {
             let mut round = Outcome { tokens: 1, seconds: 1.0, ..Outcome::default() };
-            if controller.plan() == Plan::Adaptive {
+            if controller.plan() == Plan::Adaptive && controller.may(School::Shallow) {
                 round.school = Some(School::Shallow);
                 let (class, mut reached) = (Class::of_probability(0.7), 1.0);
                 while round.drafts < MAX_DRAFTS

@@ -58,6 +58,11 @@ impl Costs {
         }
     }
 
+    /// The middle of the latest times of rounds with so many drafts.
+    pub fn median(&self, drafts: usize) -> Option<f64> {
+        self.by_drafts.get(drafts).and_then(Window::median)
+    }
+
     /// The line through the medians, each as heavy as it has samples. Passes have fixed costs and costs per token; where a
     /// kernel changes its way at some width a line is no law, but near enough to decide on.
     pub fn line(&self, plain: f64) -> Line {

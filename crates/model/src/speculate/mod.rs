@@ -145,7 +145,8 @@ impl Speculator {
     ) -> Result<u32, EngineError> {
         let begin = Instant::now();
         if !self.round.has_logits_after(next) {
-            self.close(seq);
+            seq.rewind();
+            self.learn();
             self.open(engine, seq, sampler, next, most)?;
         }
         seq.commit(&[next]);
@@ -154,9 +155,14 @@ impl Speculator {
         Ok(token)
     }
 
-    /// The round is over: wrong drafts leave the cache without a trace.
+    /// The generation is over: nothing of the drafts stays in the sequence.
     pub(crate) fn close(&mut self, seq: &mut Sequence) {
         seq.truncate(seq.len());
+        self.learn();
+    }
+
+    /// The round is over.
+    fn learn(&mut self) {
         if self.round.chosen > 0 {
             count(&mut self.stats, &self.round);
             self.controller.learn(&self.round.outcome);
@@ -208,13 +214,16 @@ impl Speculator {
             Plan::Fixed(School::Shallow) => return Some(School::Shallow),
             Plan::Fixed(School::Ngram) | Plan::Adaptive => self.ngrams.follow(seq.tokens(), false),
         }
-        let found = self.ngrams.find(next);
+        let adaptive = plan == Plan::Adaptive;
+        let may = |school| !adaptive || self.controller.may(school);
+        let found = self.ngrams.find(next).filter(|_| may(School::Ngram));
         let (drafts, gain) = match found {
             None => (0, 0.0),
-            Some(found) if plan == Plan::Adaptive => self.controller.from_match(found.len, most),
+            Some(found) if adaptive => self.controller.from_match(found.len, most),
             Some(_) => (most, 0.0),
         };
-        if plan == Plan::Adaptive && self.map.has_exit() && gain <= self.controller.gain(School::Shallow) {
+        let shallow = adaptive && self.map.has_exit() && may(School::Shallow);
+        if shallow && (drafts == 0 || gain < self.controller.gain(School::Shallow)) {
             return Some(School::Shallow);
         }
         let found = found.filter(|_| drafts > 0)?;

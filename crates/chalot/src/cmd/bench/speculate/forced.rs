@@ -96,13 +96,14 @@ struct Runs {
     engine: Engine,
     drafts: usize,
     tokens: usize,
+    draft_vocab: Option<usize>,
 }
 
 impl Runs {
     fn new(model: Arc<Model>, args: &SpeculateBench, settings: &Settings) -> anyhow::Result<Self> {
         let engine = Engine::new(model.clone(), settings.exec(), EngineOptions::default())?;
         let drafts = args.drafting.draft.unwrap_or(DEFAULT_DRAFTS);
-        Ok(Self { model, engine, drafts, tokens: args.forced_tokens + 1 })
+        Ok(Self { model, engine, drafts, tokens: args.forced_tokens + 1, draft_vocab: args.draft_vocab })
     }
 
     fn generate(

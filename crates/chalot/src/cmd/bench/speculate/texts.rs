@@ -89,7 +89,9 @@ fn open(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<TextModel>
 fn measure(model: &TextModel, prompts: &[Vec<u32>], args: &SpeculateBench) -> anyhow::Result<Texts> {
     let mut plain = model.session(SequenceOptions::default())?;
     let mut drafting = model.session(SequenceOptions::default())?;
-    open::drafting(&mut drafting, model, &args.drafting)?;
+    let drafts = open::drafts(model, &args.drafting)?;
+    drafting
+        .speculate(drafts.map(|drafts| SpeculationOptions { draft_vocab: args.draft_vocab, ..drafts }))?;
     let options =
         CompletionOptions { max_tokens: Some(args.tokens), ignore_eos: true, ..CompletionOptions::default() };
     let mut stats = SpeculationStats::default();
@@ -118,7 +120,7 @@ fn measure(model: &TextModel, prompts: &[Vec<u32>], args: &SpeculateBench) -> an
         }
         pairs.push(pair);
     }
-    let draft = args.drafting.options().as_ref().map_or(0, SpeculationOptions::most_drafts);
+    let draft = drafts.as_ref().map_or(0, SpeculationOptions::most_drafts);
     Ok(Texts {
         model: open::name(args.model.as_deref()),
         texts: prompts.len(),
