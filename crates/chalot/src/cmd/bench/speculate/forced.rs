@@ -152,8 +152,12 @@ impl Runs {
 
     /// Drafts that are right with probability `share`.
     fn speculator(&self, text: &[u32], share: f64, seed: u64) -> anyhow::Result<Speculator> {
-        let mode = DraftMode::Shallow;
-        let options = SpeculationOptions { mode, drafts: Some(self.drafts), ..SpeculationOptions::default() };
+        let options = SpeculationOptions {
+            mode: DraftMode::Shallow,
+            drafts: Some(self.drafts),
+            draft_vocab: self.draft_vocab,
+            ..SpeculationOptions::default()
+        };
         let mut speculator = Speculator::new(&self.model, options)?;
         let text: Vec<u32> = PROMPT.iter().chain(text).copied().collect();
         let vocab = self.model.config.vocab_size as u32;

@@ -100,7 +100,7 @@ fn measure(model: &TextModel, prompts: &[Vec<u32>], args: &SpeculateBench) -> an
     for prompt in prompts {
         let mut pair = Pair { plain: Vec::new(), drafted: Vec::new(), tokens: 0 };
         for round in 0..args.rounds {
-            let mut run = |session: &mut chalot::Session| {
+            let run = |session: &mut chalot::Session| {
                 let mut sampler = Sampler::new(SamplingParams::greedy())?;
                 session.complete(prompt, &mut sampler, &options, &mut |_| ControlFlow::Continue(()))
             };
