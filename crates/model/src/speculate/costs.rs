@@ -39,6 +39,8 @@ impl Window {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Costs {
     by_drafts: [Window; MAX_DRAFTS + 1],
+    /// How much each window is to be believed: it fades while others are filled.
+    weights: [f64; MAX_DRAFTS + 1],
 }
 
 /// Seconds of a round of n drafts: `base + each * n`.
@@ -48,29 +50,44 @@ pub(super) struct Line {
     pub each: f64,
 }
 
+impl Line {
+    /// Seconds of a round.
+    pub fn at(self, drafts: usize) -> f64 {
+        self.base + self.each * drafts as f64
+    }
+}
+
 /// A draft's cost before one was measured, as a share of a plain step: low, so that it is tried.
 const FIRST_GUESS: f64 = 0.15;
+/// Of a number of drafts that was met only once nothing is known yet: the first round of a width makes room for itself.
+const ENOUGH: usize = 2;
+/// What remains of a weight after each newer time.
+const FADING: f64 = 0.98;
 
 impl Costs {
     pub fn push(&mut self, drafts: usize, seconds: f64) {
-        if let Some(window) = self.by_drafts.get_mut(drafts) {
+        self.weights.iter_mut().for_each(|weight| *weight *= FADING);
+        if let (Some(window), Some(weight)) = (self.by_drafts.get_mut(drafts), self.weights.get_mut(drafts)) {
             window.push(seconds);
+            *weight = (*weight + 1.0).min(WINDOW as f64);
         }
     }
 
-    /// The middle of the latest times of rounds with so many drafts.
-    pub fn median(&self, drafts: usize) -> Option<f64> {
-        self.by_drafts.get(drafts).and_then(Window::median)
+    /// Seconds of a round with so many drafts: the middle of the latest, or what the others make likely.
+    pub fn expected(&self, drafts: usize, plain: f64) -> f64 {
+        let window = self.by_drafts.get(drafts).filter(|window| window.count() >= ENOUGH);
+        window.and_then(Window::median).unwrap_or_else(|| self.line(plain).at(drafts))
     }
 
-    /// The line through the medians, each as heavy as it has samples. Passes have fixed costs and costs per token; where a
-    /// kernel changes its way at some width a line is no law, but near enough to decide on.
+    /// The line through the medians. Passes have fixed costs and costs per token; where a kernel changes its way at some width
+    /// a line is no law, but near enough to decide on.
     pub fn line(&self, plain: f64) -> Line {
-        let points = || {
-            self.by_drafts.iter().enumerate().filter_map(|(drafts, window)| {
-                window.median().map(|median| (drafts as f64, median, window.count().min(WINDOW) as f64))
-            })
+        let known = |drafts: usize| {
+            let window = &self.by_drafts[drafts];
+            let median = window.median().filter(|_| window.count() >= ENOUGH)?;
+            Some((drafts as f64, median, self.weights[drafts]))
         };
+        let points = || (0..=MAX_DRAFTS).filter_map(known);
         let weight: f64 = points().map(|(.., w)| w).sum();
         if weight == 0.0 {
             return Line { base: plain, each: FIRST_GUESS * plain };
@@ -81,9 +98,11 @@ impl Costs {
         let spread = mean(&|a, _| (a - x) * (a - x));
         let each = if spread > 0.0 {
             mean(&|a, b| (a - x) * (b - y)) / spread
+        } else if x > 0.0 {
+            // One width alone: a plain step is the other point.
+            (y - plain) / x
         } else {
-            // One width alone: a plain step is the other point, if it tells anything.
-            if x > 0.0 { (y - plain) / x } else { FIRST_GUESS * plain }
+            FIRST_GUESS * plain
         };
         // Nothing is for nothing, whatever noise says.
         let each = each.max(0.01 * plain);
@@ -111,11 +130,15 @@ mod tests {
     fn the_line_is_that_of_the_costs() {
         let mut costs = Costs::default();
         assert_eq!(costs.line(2.0), Line { base: 2.0, each: 0.3 });
+        costs.push(4, 40.0);
+        assert_eq!(costs.line(2.0), Line { base: 2.0, each: 0.3 }, "the first of a width is not believed");
         costs.push(4, 4.0);
         assert_eq!(costs.line(2.0), Line { base: 2.0, each: 0.5 });
-        costs.push(2, 3.4);
+        (0..2).for_each(|_| costs.push(2, 3.4));
         let line = costs.line(2.0);
         assert!((line.base - 2.8).abs() < 1e-9 && (line.each - 0.3).abs() < 1e-9, "{line:?}");
+        assert_eq!((costs.expected(4, 2.0), costs.expected(2, 2.0)), (4.0, 3.4));
+        assert!((costs.expected(6, 2.0) - 4.6).abs() < 1e-9);
         // Noise that makes wider rounds cheaper does not make drafts free.
         (0..8).for_each(|_| costs.push(8, 1.0));
         assert!(costs.line(2.0).each > 0.0);
