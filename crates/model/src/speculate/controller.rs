@@ -19,7 +19,7 @@ const FIRST_PLAIN: usize = 2;
 /// Tokens of debt that drafting may run into: at first, after a pause, and when it has proven itself by gaining as many.
 const FIRST_DEBT: f64 = 2.0;
 const RETRY_DEBT: f64 = 1.5;
-const PROVEN_DEBT: f64 = 4.0;
+const PROVEN_DEBT: f64 = 6.0;
 /// Tokens of the first pause, how much longer each one after a failure is, and the longest.
 const PAUSE: usize = 64;
 const LONGER: usize = 3;
@@ -259,7 +259,8 @@ impl Controller {
 
     /// Learns from a round.
     pub fn learn(&mut self, round: &Outcome) {
-        self.recent = (self.recent.0 * 0.95 + round.tokens as f64, self.recent.1 * 0.95 + round.seconds);
+        let (tokens, seconds) = self.recent;
+        self.recent = (tokens * DECAY + round.tokens as f64, seconds * DECAY + round.seconds);
         for pupil in &mut self.pupils {
             pupil.pause_left = pupil.pause_left.saturating_sub(round.tokens);
         }

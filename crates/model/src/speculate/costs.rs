@@ -59,7 +59,9 @@ impl Line {
 
 /// A draft's cost before one was measured, as a share of a plain step: low, so that it is tried.
 const FIRST_GUESS: f64 = 0.15;
-/// Of a number of drafts that was met only once nothing is known yet: the first round of a width makes room for itself.
+/// The first round of a width makes room for itself, so what was met once is believed up to this cost of a draft, and only where
+/// nothing was met twice.
+const WORST_GUESS: f64 = 0.5;
 const ENOUGH: usize = 2;
 /// What remains of a weight after each newer time.
 const FADING: f64 = 0.98;
@@ -79,6 +81,16 @@ impl Costs {
         window.and_then(Window::median).unwrap_or_else(|| self.line(plain).at(drafts))
     }
 
+    /// A draft's cost while hardly anything is known: the lowest that was met.
+    fn guess(&self, plain: f64) -> f64 {
+        let met = (1..=MAX_DRAFTS).filter_map(|drafts| {
+            self.by_drafts[drafts].median().map(|median| (median - plain) / drafts as f64)
+        });
+        let lowest = met.fold(f64::INFINITY, f64::min);
+        let guess = if lowest.is_finite() { lowest } else { FIRST_GUESS * plain };
+        guess.clamp(FIRST_GUESS * plain, WORST_GUESS * plain)
+    }
+
     /// The line through the medians. Passes have fixed costs and costs per token; where a kernel changes its way at some width
     /// a line is no law, but near enough to decide on.
     pub fn line(&self, plain: f64) -> Line {
@@ -90,7 +102,7 @@ impl Costs {
         let points = || (0..=MAX_DRAFTS).filter_map(known);
         let weight: f64 = points().map(|(.., w)| w).sum();
         if weight == 0.0 {
-            return Line { base: plain, each: FIRST_GUESS * plain };
+            return Line { base: plain, each: self.guess(plain) };
         }
         let mean =
             |value: &dyn Fn(f64, f64) -> f64| points().map(|(x, y, w)| w * value(x, y)).sum::<f64>() / weight;
@@ -102,7 +114,7 @@ impl Costs {
             // One width alone: a plain step is the other point.
             (y - plain) / x
         } else {
-            FIRST_GUESS * plain
+            self.guess(plain)
         };
         // Nothing is for nothing, whatever noise says.
         let each = each.max(0.01 * plain);
@@ -131,7 +143,7 @@ mod tests {
         let mut costs = Costs::default();
         assert_eq!(costs.line(2.0), Line { base: 2.0, each: 0.3 });
         costs.push(4, 40.0);
-        assert_eq!(costs.line(2.0), Line { base: 2.0, each: 0.3 }, "the first of a width is not believed");
+        assert_eq!(costs.line(2.0), Line { base: 2.0, each: 1.0 }, "the first of a width is hardly believed");
         costs.push(4, 4.0);
         assert_eq!(costs.line(2.0), Line { base: 2.0, each: 0.5 });
         (0..2).for_each(|_| costs.push(2, 3.4));

@@ -12,7 +12,9 @@ use crate::synthetic::{shape, synthetic};
 use crate::{EngineOptions, Generation, GenerationOptions, SequenceOptions};
 
 const VOCAB: usize = 8;
+/// Texts for rules that are right, and for wrong ones: a small error shows in many texts.
 const TEXTS: usize = 1500;
+const MANY_TEXTS: usize = 6000;
 
 /// Four layers, two of them shallow, eight tokens.
 fn model() -> Arc<Model> {
@@ -58,13 +60,13 @@ impl World {
     }
 
     /// Texts of three tokens, and the drafts that were right among all.
-    fn texts(&mut self, speculator: Option<&mut Speculator>) -> (Vec<Vec<u32>>, f64) {
+    fn texts(&mut self, count: usize, speculator: Option<&mut Speculator>) -> (Vec<Vec<u32>>, f64) {
         let mut seq = Sequence::new(&self.model, SequenceOptions::default()).unwrap();
         let mut sampler = Sampler::new(self.params.clone()).unwrap();
         let options = GenerationOptions { stop: &[], max_tokens: Some(3) };
         let mut speculator = speculator;
         let (mut drafted, mut accepted) = (0, 0);
-        let texts = (0..TEXTS).map(|_| {
+        let texts = (0..count).map(|_| {
             let (engine, prompt) = (&mut self.engine, &self.prompt);
             let mut generation = match speculator.as_deref_mut() {
                 None => Generation::start(engine, &mut seq, &mut sampler, prompt, options),
@@ -155,7 +157,7 @@ const FAR: f64 = 8.0;
 fn the_distribution_is_the_targets() {
     for params in cases() {
         let mut world = World::new(params.clone());
-        let (texts, _) = world.texts(None);
+        let (texts, _) = world.texts(TEXTS, None);
         let distance = world.distance(&texts);
         assert!(distance < NEAR, "without drafts, {params:?}: {distance}");
         for rule in [AcceptanceRule::Coupled, AcceptanceRule::Rejection] {
@@ -166,7 +168,8 @@ fn the_distribution_is_the_targets() {
                 (DraftMode::Ngram, None),
             ] {
                 let model = world.model.clone();
-                let (texts, right) = world.texts(Some(&mut speculator(&model, mode, rule, temperature)));
+                let (texts, right) =
+                    world.texts(TEXTS, Some(&mut speculator(&model, mode, rule, temperature)));
                 let distance = world.distance(&texts);
                 println!("{rule:?} {mode:?} at {}: {distance:.1}, {right:.2} are right", params.temperature);
                 assert!(distance < NEAR, "{rule:?}, {mode:?}, {params:?}: {distance}");
@@ -209,9 +212,8 @@ fn wrong_rules_are_found_out() {
             // Drafts that are drawn otherwise than the target's tokens: where the two are alike no rule is very wrong.
             let mut speculator = speculator(&model, DraftMode::Shallow, AcceptanceRule::Rejection, Some(2.5));
             speculator.reject = rule;
-            let (texts, _) = world.texts(Some(&mut speculator));
-            let mut wrong = |texts: &[Vec<u32>]| world.distance(texts);
-            let distance = wrong(&texts);
+            let (texts, _) = world.texts(MANY_TEXTS, Some(&mut speculator));
+            let distance = world.distance(&texts);
             println!("{name} at {}: {distance:.1}", params.temperature);
             assert!(distance > FAR, "{name}, {params:?}: {distance}");
         }
