@@ -146,7 +146,7 @@ impl Speculator {
         let begin = Instant::now();
         if !self.round.has_logits_after(next) {
             seq.rewind();
-            self.learn();
+            self.end_round();
             self.open(engine, seq, sampler, next, most)?;
         }
         seq.commit(&[next]);
@@ -158,14 +158,16 @@ impl Speculator {
     /// The generation is over: nothing of the drafts stays in the sequence.
     pub(crate) fn close(&mut self, seq: &mut Sequence) {
         seq.truncate(seq.len());
-        self.learn();
+        self.end_round();
     }
 
-    /// The round is over.
-    fn learn(&mut self) {
+    /// Counts the round and learns from it. One that the end of the text cut off was worth more than it gave: it teaches nothing.
+    fn end_round(&mut self) {
         if self.round.chosen > 0 {
             count(&mut self.stats, &self.round);
-            self.controller.learn(&self.round.outcome);
+            if !self.round.has_logits_after(self.round.last) {
+                self.controller.learn(&self.round.outcome);
+            }
         }
         self.round.reset();
     }

@@ -14,8 +14,9 @@ pub(super) struct Round {
     pub proposals: Vec<Proposal>,
     /// The token it began with and the drafts.
     pub tokens: Vec<u32>,
-    /// Rows from which a token was chosen.
+    /// Rows from which a token was chosen, and the last of these tokens.
     pub chosen: usize,
+    pub last: u32,
     /// For those who learn from it.
     pub outcome: Outcome,
 }
@@ -43,6 +44,7 @@ impl Round {
             self.outcome.compared.push((class, draft == token));
         }
         self.chosen += 1;
+        self.last = token;
         self.outcome.tokens += 1;
     }
 
