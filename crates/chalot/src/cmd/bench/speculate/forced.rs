@@ -173,7 +173,7 @@ const PROMPT: [u32; 8] = [1, 5, 2, 11, 7, 3, 13, 4];
 
 /// Uniform in [0, 1), the same for the same place.
 fn chance(seed: u64, position: usize) -> f64 {
-    let mixed = (seed << 32 | position as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = ((seed << 32) | position as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     ((mixed ^ (mixed >> 32)) >> 11) as f64 / (1u64 << 53) as f64
 }
