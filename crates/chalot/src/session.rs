@@ -163,6 +163,7 @@ impl Session {
             completion.tokens.push(id);
             interrupted = tell(listener, stream.push(id));
         }
+        generation.close();
         // The text may stop inside a character; what is there of it is shown as U+FFFD.
         let rest = tell(listener, stream.finish());
         completion.stop = match generation.finish() {

@@ -204,17 +204,13 @@ impl<'a> Generation<'a> {
         None
     }
 
-    /// Nothing of drafts stays in the sequence.
-    fn close(&mut self) {
+    /// Takes out of the sequence what drafts have written ahead of its tokens, and counts the last round. It is done when the
+    /// generation ends; who breaks off before should call it. (Without it nothing is wrong, only more memory in use: whoever
+    /// goes on with the sequence writes over it.)
+    pub fn close(&mut self) {
         if let Some(speculator) = &mut self.speculator {
             speculator.close(self.seq);
         }
-    }
-}
-
-impl Drop for Generation<'_> {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 

@@ -303,7 +303,7 @@ fn breaking_off_inside_a_draft_leaves_nothing_behind() {
             }
             .unwrap();
             text.extend(generation.by_ref().take(part).map(Result::unwrap));
-            drop(generation);
+            generation.close();
             assert_eq!(seq.tokens(), &text[..text.len() - 1]);
             assert!((0..3).all(|layer| seq.kv().len(layer) == seq.len()));
         }
@@ -334,7 +334,6 @@ fn where_only_tokens_fit_no_drafts_are_made() {
         Generation::speculative(&mut engine, &mut seq, &mut sampler, &[1, 2], limits, &mut speculator)
             .unwrap();
     let made = generation.by_ref().take_while(Result::is_ok).count();
-    drop(generation);
     assert_eq!((made, seq.len()), (63, 64), "63 tokens, the last of which is not computed");
 }
 

@@ -231,7 +231,7 @@ impl Controller {
     }
 
     /// How many drafts to take from a match of `len` tokens, at most `most`, and what they gain over a plain step, in tokens.
-    pub fn from_match(&self, len: usize, most: usize) -> (usize, f64) {
+    pub fn drafts_of_match(&self, len: usize, most: usize) -> (usize, f64) {
         let pupil = &self.pupils[School::Ngram as usize];
         let plain = self.plain_seconds();
         let (rate, line) = (self.rate(), pupil.costs.line(plain));
@@ -378,7 +378,7 @@ mod tests {
     fn longer_matches_get_more_drafts() {
         let mut controller = auto();
         (0..2).for_each(|_| plain(&mut controller));
-        let drafts = |len| controller.from_match(len, MAX_DRAFTS).0;
+        let drafts = |len| controller.drafts_of_match(len, MAX_DRAFTS).0;
         assert!(
             drafts(2) < drafts(4) && drafts(4) < drafts(30),
             "{} {} {}",
@@ -386,7 +386,7 @@ mod tests {
             drafts(4),
             drafts(30)
         );
-        assert_eq!(controller.from_match(30, 3).0, 3);
+        assert_eq!(controller.drafts_of_match(30, 3).0, 3);
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl Speculator {
         let found = self.ngrams.find(next).filter(|_| may(School::Ngram));
         let (drafts, gain) = match found {
             None => (0, 0.0),
-            Some(found) if adaptive => self.controller.from_match(found.len, most),
+            Some(found) if adaptive => self.controller.drafts_of_match(found.len, most),
             Some(_) => (most, 0.0),
         };
         let shallow = adaptive && self.map.has_exit() && may(School::Shallow);

@@ -74,7 +74,7 @@ pub fn repeat(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<Text
             let message = Message::new("user", format!("{wish}\n\n{text}"));
             Ok(model.prompt(&template.render(&[message], true)?, Specials::Parse))
         }
-        None => Ok(model.prompt(&format!("{text}\n\n{text}\n\n{first}"), Specials::AsText)),
+        None => Ok(model.prompt(&format!("{text}\n\n{first}"), Specials::AsText)),
     });
     let prompts = prompts.into_iter().collect::<Result<Vec<_>, chalot::Error>>()?;
     measure(&model, &prompts, args)
