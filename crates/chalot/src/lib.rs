@@ -89,6 +89,24 @@
 //! # }
 //! ```
 //!
+//! A model that was trained to leave early drafts several tokens with its first layers and verifies them in one pass; the text
+//! stays what it was. [`SpeculativeDecoder`] is the small face of it, [`model::speculate`] the whole:
+//!
+//! ```
+//! use chalot::model::BrainMap;
+//! use chalot::{OpenOptions, SpeculativeConfig, SpeculativeDecoder, TextModel};
+//!
+//! # fn main() -> Result<(), chalot::Error> {
+//! # let exec = chalot::tensor::Exec::new(chalot::simd::Isa::best(), 1);
+//! let model = TextModel::builtin(&exec, &OpenOptions::default())?;
+//! println!("{}", BrainMap::of(&model.model.config)); // which layers are shallow, which deep
+//! let mut decoder = SpeculativeDecoder::new(&model, SpeculativeConfig::default())?;
+//! let greedy = chalot::model::SamplingParams::greedy();
+//! assert_eq!(decoder.generate_speculative(&[1, 2, 3], 8, &greedy)?.len(), 8);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The layers below are re-exported as modules: [`model`] (the decoder), [`tokenizer`], [`formats`] (GGUF, safetensors),
 //! [`tensor`] (the arithmetic) and [`simd`] (what the CPU can do).
 mod builtin;
@@ -96,6 +114,7 @@ mod error;
 mod hub;
 mod optimized_tokenizer;
 mod session;
+mod speculative;
 mod template;
 mod text_model;
 mod vocabulary;
@@ -115,6 +134,7 @@ pub use builtin::{BUILTIN_NAME, builtin};
 pub use error::Error;
 pub use optimized_tokenizer::{OptimizedTokenizer, TokenizerStats};
 pub use session::{Completion, CompletionOptions, Session, Step, Stop};
+pub use speculative::{SpeculativeConfig, SpeculativeDecoder};
 pub use template::{ChatTemplate, Message, TemplateError, TemplateOrigin};
 pub use text_model::{OpenOptions, TextModel, builtin_tokenizer, template_source, tokenizer_of};
 pub use vocabulary::{read_tokenizer, vocab_of, vocab_to_metadata};

@@ -3,7 +3,7 @@ use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use chalot_model::{
     Engine, Fingerprint, Finish, Generation, GenerationOptions, GenerationStats, Sampler, Sequence,
-    SequenceOptions,
+    SequenceOptions, SpeculationOptions, Speculator,
 };
 use chalot_tokenizer::Tokenizer;
 use serde::Serialize;
@@ -68,6 +68,7 @@ pub struct Session {
     tokenizer: Tokenizer,
     engine: Engine,
     sequence: Sequence,
+    speculator: Option<Speculator>,
 }
 
 impl Session {
@@ -90,7 +91,23 @@ impl Session {
     fn of(text_model: &TextModel, sequence: Sequence) -> Result<Self, Error> {
         let model = text_model.model.clone();
         let engine = Engine::new(model, text_model.exec().clone(), text_model.engine_options())?;
-        Ok(Self { tokenizer: text_model.tokenizer.clone(), engine, sequence })
+        Ok(Self { tokenizer: text_model.tokenizer.clone(), engine, sequence, speculator: None })
+    }
+
+    /// Has the text drafted and verified from now on ([`chalot_model::speculate`]), or not (`None`, as at first). What was
+    /// learnt about drafts so far is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the options ask for what the model cannot do.
+    pub fn speculate(&mut self, options: Option<SpeculationOptions>) -> Result<(), Error> {
+        let speculator = |options| Speculator::new(self.engine.model(), options);
+        self.speculator = options.map(speculator).transpose()?;
+        Ok(())
+    }
+
+    /// Who drafts and verifies, if anybody does.
+    pub fn speculator(&mut self) -> Option<&mut Speculator> {
+        self.speculator.as_mut()
     }
 
     /// Writes the tokens so far, their keys and values and a note to a file, for [`TextModel::restore`].
@@ -130,8 +147,13 @@ impl Session {
 
         let eog = if options.ignore_eos { &[] } else { self.tokenizer.eog_tokens() };
         let limits = GenerationOptions { stop: eog, max_tokens: options.max_tokens };
-        let mut generation =
-            Generation::start(&mut self.engine, &mut self.sequence, sampler, prompt, limits)?;
+        let (engine, sequence) = (&mut self.engine, &mut self.sequence);
+        let mut generation = match &mut self.speculator {
+            None => Generation::start(engine, sequence, sampler, prompt, limits)?,
+            Some(speculator) => {
+                Generation::speculative(engine, sequence, sampler, prompt, limits, speculator)?
+            }
+        };
         let mut stream = self.tokenizer.stream().skip_specials(!options.special);
         let mut interrupted =
             listener(Step::Prompt { done: prompt.len() - reused, total: prompt.len() - reused });
@@ -141,6 +163,7 @@ impl Session {
             completion.tokens.push(id);
             interrupted = tell(listener, stream.push(id));
         }
+        generation.close();
         // The text may stop inside a character; what is there of it is shown as U+FFFD.
         let rest = tell(listener, stream.finish());
         completion.stop = match generation.finish() {
@@ -200,8 +223,9 @@ fn tell(listener: &mut dyn FnMut(Step) -> ControlFlow<()>, text: &str) -> Contro
 mod tests {
     use super::*;
     use crate::OpenOptions;
-    use chalot_model::SamplingParams;
+    use chalot_model::{DraftMode, SamplingParams};
     use chalot_tensor::exec::Exec;
+    use chalot_tokenizer::Specials;
 
     fn model() -> TextModel {
         TextModel::builtin(&Exec::new(chalot_simd::Isa::best(), 2), &OpenOptions::default()).unwrap()
@@ -257,6 +281,51 @@ mod tests {
             assert!(completion.tokens.len() < 50);
         }
         assert!(steps >= 5, "the last one got as far as text");
+    }
+
+    /// A listener that waits for some words breaks off inside a draft; what it got, what is kept, and what comes when it goes on
+    /// are as without drafts.
+    #[test]
+    fn stop_words_inside_a_draft() {
+        let (model, apart) = (model(), model());
+        let words = "the old king and the young king and the old king and the young king and the";
+        let prompt = model.prompt(words, Specials::AsText);
+        let run = |session: &mut Session, prompt: &[u32], stop: &str| {
+            let mut text = String::new();
+            let completion = session.complete(prompt, &mut greedy(), &options(60), &mut |step| {
+                if let Step::Text(piece) = step {
+                    text.push_str(piece);
+                }
+                if text.contains(stop) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            (completion.unwrap().tokens, text)
+        };
+        let mut plain = model.session(SequenceOptions::default()).unwrap();
+        let (tokens, whole) = run(&mut plain, &prompt, "no text has this");
+        assert_eq!(tokens.len(), 60);
+        let mut drafting = apart.session(SequenceOptions::default()).unwrap();
+        drafting
+            .speculate(Some(SpeculationOptions {
+                mode: DraftMode::Ngram,
+                drafts: Some(8),
+                ..SpeculationOptions::default()
+            }))
+            .unwrap();
+        let speculator = drafting.speculator().expect("on");
+        let (text, beginning) = (tokens.clone(), prompt.len());
+        // Every draft is right, so the stop lies inside one.
+        speculator.set_filter(Some(Box::new(move |position, draft| {
+            text.get(position - beginning).copied().unwrap_or(draft)
+        })));
+        for end in 1..whole.len().min(40) {
+            let Some(stop) = whole.get(end - 1..end + 3) else { continue };
+            let expected = run(&mut plain, &prompt, stop);
+            let found = run(&mut drafting, &prompt, stop);
+            assert_eq!(found, expected, "{stop:?}");
+            assert_eq!(drafting.sequence().tokens(), plain.sequence().tokens(), "{stop:?}");
+            let text = [&prompt[..], &found.0].concat();
+            assert_eq!(run(&mut drafting, &text, "never").0, run(&mut plain, &text, "never").0, "{stop:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 
 use support::{arg, chalot, command};
 
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 22] = [
     &["run"],
     &["chat"],
     &["inspect"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 21] = [
     &["bench", "decode"],
     &["bench", "prefill"],
     &["bench", "kernels"],
+    &["bench", "speculate"],
     &["bench", "tokenizer"],
     &["tune"],
     &["doctor"],

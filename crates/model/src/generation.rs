@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Engine, EngineError};
 use crate::sampler::Sampler;
 use crate::sequence::Sequence;
+use crate::speculate::{SpeculationStats, Speculator};
 
 /// When a generation ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,10 +37,12 @@ pub struct GenerationStats {
     pub prompt_time: Duration,
     /// Tokens that were generated, a stop token not counted.
     pub generated_tokens: usize,
-    /// Passes after the prompt, one token each.
+    /// Tokens that were chosen after the prompt's pass.
     pub decode_steps: usize,
     /// Time for them, the time between calls not counted.
     pub decode_time: Duration,
+    /// What speculation did, where there was any.
+    pub speculation: Option<SpeculationStats>,
 }
 
 impl GenerationStats {
@@ -93,6 +96,7 @@ pub struct Generation<'a> {
     seq: &'a mut Sequence,
     sampler: &'a mut Sampler,
     options: GenerationOptions<'a>,
+    speculator: Option<&'a mut Speculator>,
     /// Chosen, and the sequence does not hold it yet.
     next: u32,
     finish: Option<Finish>,
@@ -112,6 +116,33 @@ impl<'a> Generation<'a> {
         prompt: &[u32],
         options: GenerationOptions<'a>,
     ) -> Result<Self, EngineError> {
+        Self::begin(engine, seq, sampler, prompt, options, None)
+    }
+
+    /// As [`Generation::start`], several tokens a pass where drafts are right: the same text (see [`crate::speculate`] for what
+    /// that means where tokens are sampled).
+    ///
+    /// # Errors
+    /// As [`Generation::start`].
+    pub fn speculative(
+        engine: &'a mut Engine,
+        seq: &'a mut Sequence,
+        sampler: &'a mut Sampler,
+        prompt: &[u32],
+        options: GenerationOptions<'a>,
+        speculator: &'a mut Speculator,
+    ) -> Result<Self, EngineError> {
+        Self::begin(engine, seq, sampler, prompt, options, Some(speculator))
+    }
+
+    fn begin(
+        engine: &'a mut Engine,
+        seq: &'a mut Sequence,
+        sampler: &'a mut Sampler,
+        prompt: &[u32],
+        options: GenerationOptions<'a>,
+        mut speculator: Option<&'a mut Speculator>,
+    ) -> Result<Self, EngineError> {
         let begin = Instant::now();
         // The last token is computed in any case: its logits are what is needed.
         let known = &prompt[..prompt.len().saturating_sub(1)];
@@ -126,13 +157,16 @@ impl<'a> Generation<'a> {
         seq.truncate(reused);
         let logits = engine.forward(seq, &prompt[reused..])?;
         let next = sampler.sample(logits, seq.tokens());
+        if let Some(speculator) = &mut speculator {
+            speculator.begin(seq, sampler)?;
+        }
         let stats = GenerationStats {
             reused_tokens: reused,
             prompt_tokens: new,
             prompt_time: begin.elapsed(),
             ..GenerationStats::default()
         };
-        Ok(Self { engine, seq, sampler, options, next, finish: None, stats })
+        Ok(Self { engine, seq, sampler, options, speculator, next, finish: None, stats })
     }
 
     /// Why it ended; `None` while it has not.
@@ -142,14 +176,23 @@ impl<'a> Generation<'a> {
 
     /// What it cost so far.
     pub fn stats(&self) -> GenerationStats {
-        self.stats
+        GenerationStats { speculation: self.speculator.as_ref().map(|s| s.stats()), ..self.stats }
     }
 
     /// Computes the token chosen last and chooses the one after it.
     fn step(&mut self) -> Result<(), EngineError> {
         let begin = Instant::now();
-        let logits = self.engine.forward(self.seq, &[self.next])?;
-        self.next = self.sampler.sample(logits, self.seq.tokens());
+        self.next = match &mut self.speculator {
+            None => {
+                let logits = self.engine.forward(self.seq, &[self.next])?;
+                self.sampler.sample(logits, self.seq.tokens())
+            }
+            Some(speculator) => {
+                let left = |max: usize| max.saturating_sub(self.stats.generated_tokens);
+                let most = self.options.max_tokens.map_or(usize::MAX, left);
+                speculator.step(self.engine, self.seq, self.sampler, self.next, most)?
+            }
+        };
         self.stats.decode_steps += 1;
         self.stats.decode_time += begin.elapsed();
         Ok(())
@@ -157,7 +200,17 @@ impl<'a> Generation<'a> {
 
     fn end(&mut self, finish: Finish) -> Option<Result<u32, EngineError>> {
         self.finish = Some(finish);
+        self.close();
         None
+    }
+
+    /// Takes out of the sequence what drafts have written ahead of its tokens, and counts the last round. It is done when the
+    /// generation ends; who breaks off before should call it. (Without it nothing is wrong, only more memory in use: whoever
+    /// goes on with the sequence writes over it.)
+    pub fn close(&mut self) {
+        if let Some(speculator) = &mut self.speculator {
+            speculator.close(self.seq);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! turns it into a [`Model`]; [`write_native`] and [`convert`](convert::convert) write the native file.
 //!
 //! An [`Engine`] computes a model, a [`Sequence`] is one text and its KV cache, a [`Sampler`] chooses tokens,
-//! and a [`Generation`] ties the three together.
+//! and a [`Generation`] ties the three together; a [`Speculator`] makes it faster.
 pub mod config;
 pub mod convert;
 pub mod engine;
@@ -18,6 +18,7 @@ pub mod native;
 pub mod perplexity;
 pub mod sampler;
 pub mod sequence;
+pub mod speculate;
 pub mod synthetic;
 pub mod weights;
 
@@ -34,4 +35,5 @@ pub use native::write_native;
 pub use perplexity::{Perplexity, PerplexityOptions, perplexity};
 pub use sampler::{Sampler, SamplingParams};
 pub use sequence::{Sequence, SequenceOptions};
+pub use speculate::{BrainMap, DraftMode, SpeculationOptions, SpeculationStats, Speculator};
 pub use weights::{Attention, Experts, Ffn, GatedFfn, Layer, Linear, Model};

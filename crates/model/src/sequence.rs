@@ -85,6 +85,11 @@ impl Sequence {
         self.kv.truncate(self.tokens.len());
     }
 
+    /// Drops what a draft wrote past the tokens, but not its blocks: drafts come again and again.
+    pub(crate) fn rewind(&mut self) {
+        self.kv.rewind(self.tokens.len());
+    }
+
     /// A second sequence that begins with the first `len` tokens of this one and shares their cache: blocks are
     /// copied only where one of the two writes into a block that both hold.
     pub fn fork(&self, len: usize) -> Self {

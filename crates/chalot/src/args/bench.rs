@@ -3,9 +3,9 @@ use std::{path::PathBuf, str::FromStr};
 
 use chalot_model::synthetic::SHAPES;
 use chalot_tensor::{Format, Packing, ScaleBy};
-use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
+use clap::{Args, Subcommand, ValueEnum, ValueHint, builder::PossibleValuesParser};
 
-use super::{KvChoice, tokenizer::Vocab, values};
+use super::{Drafting, KvChoice, tokenizer::Vocab, values};
 
 /// Measure this machine, and the engine as a share of it
 #[derive(Args, Debug)]
@@ -17,6 +17,7 @@ use super::{KvChoice, tokenizer::Vocab, values};
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
     chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program\n  \
     chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth\n  \
+    chalot bench speculate                     with drafts and without, in turn\n  \
     chalot bench tokenizer                     text to ids, megabytes a second")]
 pub struct Bench {
     #[command(subcommand)]
@@ -30,6 +31,7 @@ pub enum What {
     Prefill(Prefill),
     Kernels(Kernels),
     Attention(Attention),
+    Speculate(SpeculateBench),
     Tokenizer(TokenizerBench),
 }
 
@@ -178,6 +180,71 @@ pub struct Attention {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Generate with drafts and without, in turn: the same text, sooner
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    Three parts. prose: the model goes on from short openings. repeat: it is asked for a text that repeats\n\
+    its prompt. forced: random weights of a known shape, whose drafts are made right with a given\n\
+    probability, so that costs are real and acceptance is chosen. Greedy; identical says that all texts\n\
+    were those without drafts.\n\n\
+    Examples:\n  \
+    chalot bench speculate\n  \
+    chalot bench speculate --only prose --speculate shallow --draft 3\n  \
+    chalot bench speculate --only repeat --model model.gguf\n  \
+    chalot bench speculate --only forced --shallow 3 --acceptance 0.8 --json")]
+pub struct SpeculateBench {
+    /// The model of prose and repeat: .gguf file, Hugging Face folder or llama2.c .bin [default: the built-in model]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub model: Option<PathBuf>,
+    /// Only this part [default: all]
+    #[arg(long, value_name = "PART")]
+    pub only: Option<Part>,
+    #[command(flatten)]
+    pub drafting: Drafting,
+    /// The shallow region drafts the first N tokens of the vocabulary only [default: a quarter of a vocabulary of 32,768
+    /// or more, otherwise all]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub draft_vocab: Option<usize>,
+    /// Tokens of each text of prose and repeat
+    #[arg(long, short = 'n', value_name = "N", default_value = "160", value_parser = values::count)]
+    pub tokens: usize,
+    /// Times that each text is generated in either way
+    #[arg(long, value_name = "N", default_value = "3", value_parser = values::count)]
+    pub rounds: usize,
+    /// forced: the shape
+    #[arg(long, value_name = "SHAPE", default_value = "bitnet-2b", value_parser = PossibleValuesParser::new(SHAPES))]
+    pub shape: String,
+    /// forced: the layers' weights
+    #[arg(long, value_name = "PACKING", default_value = TUNED)]
+    pub packing: Weights,
+    /// forced: only this many of the shape's layers
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub layers: Option<usize>,
+    /// forced: layers of the shallow region [default: a third]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub shallow: Option<usize>,
+    /// forced: probability that a draft is right, all before it being so [default: as in prose, or 0.8]
+    #[arg(long, value_name = "P", value_parser = values::share)]
+    pub acceptance: Option<f32>,
+    /// forced: measure other probabilities too, from 0 to 1
+    #[arg(long)]
+    pub curve: bool,
+    /// forced: tokens of each text
+    #[arg(long, value_name = "N", default_value = "33", value_parser = values::count)]
+    pub forced_tokens: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of `bench speculate`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Prose,
+    Repeat,
+    Forced,
 }
 
 /// Encode a text, beside the plainest encoder of the same vocabulary

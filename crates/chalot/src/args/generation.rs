@@ -1,7 +1,7 @@
 //! `run` and `chat`: what to generate from, and how tokens are chosen.
 use std::path::PathBuf;
 
-use chalot_model::KvType;
+use chalot_model::{DraftMode, KvType, SpeculationOptions};
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::values;
@@ -47,6 +47,8 @@ pub struct Run {
     #[command(flatten)]
     pub sampling: Sampling,
     #[command(flatten)]
+    pub drafting: Drafting,
+    #[command(flatten)]
     pub memory: Memory,
     #[command(flatten)]
     pub holding: Holding,
@@ -80,6 +82,8 @@ pub struct Chat {
     #[command(flatten)]
     pub sampling: Sampling,
     #[command(flatten)]
+    pub drafting: Drafting,
+    #[command(flatten)]
     pub memory: Memory,
     #[command(flatten)]
     pub holding: Holding,
@@ -110,6 +114,41 @@ pub struct Sampling {
     /// Same seed, same text [default: a new one each time, shown at the end]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
+}
+
+/// Whether several tokens are computed in one pass.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Speed")]
+pub struct Drafting {
+    /// Who drafts tokens for the model to verify several at once; the text is the same. auto: whoever gains,
+    /// while it gains; shallow: the model's first layers; ngram: earlier places of the text
+    #[arg(long, value_name = "WHO", default_value = "auto")]
+    pub speculate: SpeculateChoice,
+    /// Tokens to draft at once, 1 to 16; with auto at most [default: auto: as many as pay, otherwise 4]
+    #[arg(long, value_name = "N", value_parser = values::drafts)]
+    pub draft: Option<usize>,
+}
+
+/// Who drafts.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpeculateChoice {
+    Auto,
+    Off,
+    Shallow,
+    Ngram,
+}
+
+impl Drafting {
+    /// As the library knows it; `None`: off.
+    pub fn options(&self) -> Option<SpeculationOptions> {
+        let mode = match self.speculate {
+            SpeculateChoice::Auto => DraftMode::Auto,
+            SpeculateChoice::Off => return None,
+            SpeculateChoice::Shallow => DraftMode::Shallow,
+            SpeculateChoice::Ngram => DraftMode::Ngram,
+        };
+        Some(SpeculationOptions { mode, drafts: self.draft, ..SpeculationOptions::default() })
+    }
 }
 
 /// How much of the text is remembered, and where.

@@ -17,7 +17,9 @@ use chalot_simd::IsaKind;
 
 pub use bench::Bench;
 pub use files::{Convert, Inspect, Perplexity, Target};
-pub use generation::{Chat, Holding, KvChoice, Memory, Run, Sampling, WeightsChoice};
+pub use generation::{
+    Chat, Drafting, Holding, KvChoice, Memory, Run, Sampling, SpeculateChoice, WeightsChoice,
+};
 pub use tokenizer::{Encode, FileKind, Reading, Text, Tokenizer, TokenizerAction, Train, Vocab};
 pub use train::{Plot, TrainAction, TrainModel};
 pub use tune::Tune;

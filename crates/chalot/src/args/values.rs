@@ -1,6 +1,7 @@
 //! Parsers of single values: what they accept is said in their message.
 use std::ops::RangeInclusive;
 
+use chalot_model::speculate::MAX_DRAFTS;
 use chalot_simd::IsaKind;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -29,6 +30,16 @@ pub fn count(text: &str) -> Result<usize, String> {
         Ok(0) => Err("at least 1 is needed".into()),
         Ok(count) => Ok(count),
         Err(_) => Err("a whole number is needed".into()),
+    }
+}
+
+/// Drafts of a round.
+pub fn drafts(text: &str) -> Result<usize, String> {
+    let drafts: usize = text.parse().map_err(|_| "a whole number is needed".to_string())?;
+    if (1..=MAX_DRAFTS).contains(&drafts) {
+        Ok(drafts)
+    } else {
+        Err(format!("1 to {MAX_DRAFTS} are possible"))
     }
 }
 
@@ -108,6 +119,8 @@ mod tests {
         assert_eq!(positive_share("1"), Ok(1.0));
         assert!(share("1.01").is_err());
         assert!(factor("0").is_err());
+        assert!(drafts("0").is_err() && drafts("17").is_err() && drafts("many").is_err());
+        assert_eq!(drafts("16"), Ok(16));
         assert!(count("0").is_err() && count("-1").is_err());
         assert!(threads("0").is_err() && threads("1025").is_err());
         assert_eq!(threads("2"), Ok(2));

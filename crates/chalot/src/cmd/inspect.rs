@@ -6,7 +6,7 @@ use std::{
 
 use chalot::{
     BUILTIN_NAME, builtin,
-    model::{ModelConfig, Source, load::Description},
+    model::{BrainMap, ModelConfig, Source, load::Description},
     template_source,
     tokenizer::Tokenizer,
     tokenizer_of,
@@ -183,10 +183,7 @@ fn shape(config: &ModelConfig, line: &mut Line) -> io::Result<()> {
     line("context", &format_args!("{} tokens", config.context_length))?;
     match config.shallow_layers {
         0 => Ok(()),
-        layers => line(
-            "brain map",
-            &format_args!("shallow region of {layers} layers, deep logic of {}", config.num_layers()),
-        ),
+        _ => line("brain map", &BrainMap::of(config)),
     }
 }
 

@@ -3,6 +3,7 @@ pub mod bench;
 pub mod chat;
 pub mod convert;
 pub mod doctor;
+pub mod drafts;
 pub mod inspect;
 pub mod man;
 pub mod open;

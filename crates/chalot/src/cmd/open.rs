@@ -3,12 +3,13 @@ use std::path::{Path, PathBuf};
 
 use chalot::{
     BUILTIN_NAME, OpenOptions, Session, TextModel,
-    model::{SamplingParams, SequenceOptions, WeightsAs},
+    model::{BrainMap, SamplingParams, SequenceOptions, SpeculationOptions, WeightsAs},
 };
 
 use crate::{
-    args::{Holding, Memory, Sampling, WeightsChoice},
+    args::{Drafting, Holding, Memory, Sampling, SpeculateChoice, WeightsChoice},
     console::Unit,
+    failure::Usage,
     settings::Settings,
 };
 
@@ -72,6 +73,23 @@ pub fn session(
         }
         _ => Ok((model.session(options)?, None)),
     }
+}
+
+/// Has a session draft as was asked for.
+pub fn drafting(session: &mut Session, model: &TextModel, args: &Drafting) -> anyhow::Result<()> {
+    Ok(session.speculate(drafts(model, args)?)?)
+}
+
+/// How drafts are to be made, checked against the model; `None`: not at all.
+pub fn drafts(model: &TextModel, args: &Drafting) -> Result<Option<SpeculationOptions>, Usage> {
+    if args.speculate == SpeculateChoice::Shallow && !BrainMap::of(&model.model.config).has_exit() {
+        let mend = "use --speculate auto, ngram or off";
+        return Err(Usage(format!("--speculate shallow: this model was not trained to leave early; {mend}")));
+    }
+    if args.speculate == SpeculateChoice::Off && args.draft.is_some() {
+        return Err(Usage("--draft has no meaning with --speculate off".to_owned()));
+    }
+    Ok(args.options())
 }
 
 /// Keeps the text in the cache file, if one was named.

@@ -14,7 +14,10 @@ use chalot::{
 };
 use serde::Serialize;
 
-use super::open;
+use super::{
+    drafts::{Drafts, speculation_figures},
+    open,
+};
 use crate::{
     args::Run,
     cmd::{bytes, count, print_json},
@@ -64,6 +67,7 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     let begin = Instant::now();
     let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
     let (mut session, _) = open::session(&model, &args.memory, &args.holding, settings)?;
+    open::drafting(&mut session, &model, &args.drafting)?;
     let load_time = begin.elapsed();
 
     let prompt = model.prompt(&job.prompt, if args.special { Specials::Parse } else { Specials::AsText });
@@ -91,6 +95,9 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
         console.note(&format!("stopped: the context of {} tokens is full", session.sequence().context()));
     }
     if args.stats {
+        if let Some(speculation) = &completion.stats.speculation {
+            console.note(&speculation_figures(speculation));
+        }
         console.note(&more_figures(&model, &session, load_time.as_secs_f64(), settings));
     }
     Ok(())
@@ -211,6 +218,8 @@ struct Report<'a> {
     prompt_tokens_per_second: Option<f64>,
     generated_tokens: usize,
     generated_tokens_per_second: Option<f64>,
+    /// What speculation did; null where it was off.
+    speculation: Option<Drafts>,
     temperature: f32,
     seed: u64,
     isa: &'static str,
@@ -237,6 +246,7 @@ impl<'a> Report<'a> {
             prompt_tokens_per_second: (stats.prompt_tokens > 0).then(|| stats.prompt_rate()),
             generated_tokens: stats.generated_tokens,
             generated_tokens_per_second: (stats.decode_steps > 0).then(|| stats.decode_rate()),
+            speculation: stats.speculation.as_ref().map(Drafts::new),
             temperature: job.sampling.temperature,
             seed: job.sampling.seed,
             isa: settings.isa.name(),

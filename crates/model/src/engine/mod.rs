@@ -22,9 +22,9 @@ use std::sync::Arc;
 
 use chalot_tensor::elementwise::{scale_assign, soft_cap};
 use chalot_tensor::exec::Exec;
-use chalot_tensor::matmul;
 use chalot_tensor::norm::rms_norm_for;
 use chalot_tensor::rope::RopeTable;
+use chalot_tensor::{Matrix, matmul};
 
 pub use error::EngineError;
 pub use experts::{choose, weight_factor};
@@ -220,13 +220,30 @@ impl Engine {
         Ok(&self.scratch.logits[..rows * self.model.config.vocab_size])
     }
 
+    /// The logits of a head other than the model's, `[rows][head.rows()]`: of fewer tokens, for drafts.
+    pub(crate) fn logits_of(&mut self, head: &Matrix, hidden: &[f32]) -> Result<&[f32], EngineError> {
+        self.compute_logits_of(Some(head), hidden)?;
+        let rows = hidden.len() / self.model.config.hidden_size;
+        Ok(&self.scratch.logits[..rows * head.rows()])
+    }
+
+    /// A row of the logits that were computed last, by the model's own head; empty when there is no such row.
+    pub(crate) fn row_of_logits(&self, row: usize) -> &[f32] {
+        let vocab = self.model.config.vocab_size;
+        self.scratch.logits.chunks_exact(vocab).nth(row).unwrap_or_default()
+    }
+
     fn compute_logits(&mut self, hidden: &[f32]) -> Result<(), EngineError> {
+        self.compute_logits_of(None, hidden)
+    }
+
+    fn compute_logits_of(&mut self, head: Option<&Matrix>, hidden: &[f32]) -> Result<(), EngineError> {
         let Self { model, exec, scratch: Scratch { normed, logits, .. }, .. } = self;
-        let config = &model.config;
+        let (config, head) = (&model.config, head.unwrap_or(model.head()));
         let rows = hidden.len() / config.hidden_size;
-        let logits = room(logits, rows * config.vocab_size);
-        rms_norm_for(exec, hidden, &model.final_norm, config.norm_eps, normed, model.head())?;
-        matmul(exec, model.head(), normed, logits)?;
+        let logits = room(logits, rows * head.rows());
+        rms_norm_for(exec, hidden, &model.final_norm, config.norm_eps, normed, head)?;
+        matmul(exec, head, normed, logits)?;
         if let Some(cap) = config.final_soft_cap {
             soft_cap(exec, logits, cap);
         }

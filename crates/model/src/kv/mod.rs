@@ -122,6 +122,12 @@ impl KvCache {
         }
     }
 
+    /// Takes back what was written from position `len` on, which was never part of the text; blocks stay for what is written there
+    /// next.
+    pub(crate) fn rewind(&mut self, len: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.len = layer.len.min(len));
+    }
+
     /// Makes room for `positions` in `layers`: blocks that are not there, and own copies of those that others use too.
     /// Afterwards [`KvCache::write`] finds what it needs.
     ///

@@ -116,6 +116,16 @@ impl Sampler {
         self.distribution(logits, history).at(u)
     }
 
+    /// The draws that will be taken next.
+    pub(crate) fn stream_ahead(&self) -> Rng {
+        self.rng.clone()
+    }
+
+    /// Where draws come from, for those who take them otherwise than [`Sampler::sample`].
+    pub(crate) fn stream(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
     /// What [`Sampler::sample`] would draw from: needed where a draw is accepted or rejected by its probability.
     pub fn distribution(&mut self, logits: &[f32], history: &[u32]) -> Distribution<'_> {
         self.take(logits, history);

@@ -7,6 +7,7 @@ mod attention;
 mod decode;
 mod kernels;
 mod prefill;
+mod speculate;
 mod subject;
 mod tokenizer;
 mod yardsticks;
@@ -33,6 +34,10 @@ pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
             kernels::kernels(&args, settings)
         }
         What::Attention(args) => attention::attention(&args, settings),
+        What::Speculate(mut args) => {
+            args.packing.resolve(packing);
+            speculate::speculate(&args, settings)
+        }
         What::Tokenizer(args) => tokenizer::tokenizer(&args, settings),
     }
 }

@@ -13,7 +13,7 @@ use self::{
 use super::open;
 use crate::{
     args::Chat,
-    cmd::run::figures,
+    cmd::{drafts::speculation_figures, run::figures},
     console::Console,
     settings::Settings,
     terminal_input::{clear_interrupt, interrupted},
@@ -31,7 +31,8 @@ pub fn chat(args: Chat, settings: &Settings) -> anyhow::Result<()> {
     let console = settings.console;
     let (sampling, drawn_seed) = open::sampling(&args.sampling);
     let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
-    let (session, note) = open::session(&model, &args.memory, &args.holding, settings)?;
+    let (mut session, note) = open::session(&model, &args.memory, &args.holding, settings)?;
+    open::drafting(&mut session, &model, &args.drafting)?;
     introduce(&open::name(args.model.as_deref()), &model, args.system.is_some(), console);
 
     let mut conversation = Conversation::new(&model, session, sampling, args.system.clone(), args.tokens)?;
@@ -112,6 +113,9 @@ fn turn(conversation: &mut Conversation, text: &str, stats: bool, console: Conso
     }
     if stats {
         console.note(&figures(&answer.completion.stats));
+        if let Some(speculation) = &answer.completion.stats.speculation {
+            console.note(&speculation_figures(speculation));
+        }
     }
     Ok(())
 }
