@@ -4,6 +4,7 @@
 pub mod bench;
 mod files;
 mod generation;
+mod synth;
 mod tokenizer;
 mod train;
 mod tune;
@@ -18,6 +19,7 @@ use chalot_simd::IsaKind;
 pub use bench::Bench;
 pub use files::{Convert, Inspect, Perplexity, Target};
 pub use generation::{Chat, Holding, KvChoice, Memory, Run, Sampling, WeightsChoice};
+pub use synth::Synth;
 pub use tokenizer::{Encode, FileKind, Reading, Text, Tokenizer, TokenizerAction, Train, Vocab};
 pub use train::{Plot, TrainAction, TrainModel};
 pub use tune::Tune;
@@ -95,6 +97,7 @@ pub enum Command {
     Tokenizer(Tokenizer),
     Train(TrainModel),
     Bench(Bench),
+    Synth(Synth),
     Tune(Tune),
     Doctor(Doctor),
     Completions(Completions),
