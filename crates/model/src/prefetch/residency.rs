@@ -353,3 +353,6 @@ impl Slot {
         self.share * (1.0 - LEARNING).powi(passes)
     }
 }
+
+#[cfg(test)]
+mod tests;
