@@ -95,7 +95,8 @@ impl TextModel {
         let load = LoadOptions { weights: options.weights, packing, progress: options.progress };
         let model = Arc::new(source.load(exec, &load)?);
         let pool = KvPool::new(KvPoolOptions { budget: options.kv_budget, share: true, keep: 0 });
-        let prefetcher = options.prefetch.map(|options| Prefetcher::of_source(&model, source, options)).transpose()?;
+        let prefetcher =
+            options.prefetch.map(|options| Prefetcher::of_source(&model, source, options)).transpose()?;
         Ok(Self {
             model,
             tokenizer,

@@ -64,7 +64,9 @@ fn prefetch(model: Option<&PathBuf>, holding: &Holding, settings: &Settings) -> 
         return None;
     }
     let budget = available / 8 * 7;
-    settings.console.note(&format!("the model is larger than what is free: it gets {} of memory", bytes_text(budget)));
+    settings
+        .console
+        .note(&format!("the model is larger than what is free: it gets {} of memory", bytes_text(budget)));
     Some(PrefetchOptions { strategy, budget: Some(budget) })
 }
 

@@ -21,7 +21,9 @@ use crate::{
 /// Writes the file.
 pub fn synth(args: &Synth, settings: &Settings) -> anyhow::Result<()> {
     if args.output.exists() && !args.force {
-        return Err(Usage(format!("{}: is there already; --force overwrites it", args.output.display())).into());
+        return Err(
+            Usage(format!("{}: is there already; --force overwrites it", args.output.display())).into()
+        );
     }
     let config = shape(&args.shape)
         .ok_or_else(|| Usage(format!("--shape {}: known are {}", args.shape, SHAPES.join(", "))))?;

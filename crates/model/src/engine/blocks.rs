@@ -7,8 +7,8 @@ use chalot_tensor::linear::{Projection, project, project_gated};
 use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
 
-use super::{EngineError, mixture};
 use super::scratch::{AttentionBuffers, FfnBuffers, Scratch, room};
+use super::{EngineError, mixture};
 use crate::config::ModelConfig;
 use crate::kv::KvCache;
 use crate::prefetch::Prefetcher;

@@ -46,7 +46,12 @@ pub(super) struct Group {
 
 impl Routing {
     /// Fills `visits` and `groups`; rows of `x` are tokens.
-    pub fn route(&mut self, pass: &Pass<'_>, experts: &Experts, x: &mut Activations) -> Result<(), ShapeError> {
+    pub fn route(
+        &mut self,
+        pass: &Pass<'_>,
+        experts: &Experts,
+        x: &mut Activations,
+    ) -> Result<(), ShapeError> {
         let count = experts.experts.len();
         let Routing { logits, probabilities, chosen, visits, groups } = self;
         visits.clear();

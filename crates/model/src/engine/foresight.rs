@@ -25,11 +25,7 @@ pub(super) struct Foresight {
 }
 
 /// A pass begins with the first layer: tells the prefetcher, and foretells the first layers.
-pub(super) fn begin(
-    pass: &Pass<'_>,
-    foresight: &mut Foresight,
-    hidden: &[f32],
-) -> Result<(), EngineError> {
+pub(super) fn begin(pass: &Pass<'_>, foresight: &mut Foresight, hidden: &[f32]) -> Result<(), EngineError> {
     let Some(prefetcher) = pass.prefetcher else { return Ok(()) };
     prefetcher.begin_pass().map_err(|error| EngineError::File(error.to_string()))?;
     let strategy = prefetcher.options().strategy;
@@ -44,7 +40,8 @@ impl Foresight {
     pub fn layers_after(&mut self, pass: &Pass<'_>, index: usize, hidden: &[f32]) -> Result<(), ShapeError> {
         let Some(prefetcher) = pass.prefetcher else { return Ok(()) };
         let strategy = prefetcher.options().strategy;
-        let last = if strategy.enabled { (index + strategy.lookahead).min(pass.layers.len() - 1) } else { index };
+        let last =
+            if strategy.enabled { (index + strategy.lookahead).min(pass.layers.len() - 1) } else { index };
         (index + 1..=last).try_for_each(|layer| self.layer(pass, prefetcher, layer, hidden))
     }
 

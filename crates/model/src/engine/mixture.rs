@@ -181,12 +181,13 @@ impl<'a> Batch<'a> {
         let factors = self.networks().zip(rows(self.groups, gates, width)).zip(rows(self.groups, ups, width));
         let products = factors.zip(inner.iter_mut()).zip(rows(self.groups, spares, width)).enumerate();
         let products = products.filter(|(place, _)| now(*place));
-        let products = products.map(|(place, (((((network, n), gate), up), inner), spare))| GatedProjection {
-            input: if one { 0 } else { place },
-            gate: to(&network.gate, gate),
-            up: to(&network.up, up),
-            y: if has_norm { spare } else { inner.set(n, width) },
-        });
+        let products =
+            products.map(|(place, (((((network, n), gate), up), inner), spare))| GatedProjection {
+                input: if one { 0 } else { place },
+                gate: to(&network.gate, gate),
+                up: to(&network.up, up),
+                y: if has_norm { spare } else { inner.set(n, width) },
+            });
         project_gated_each(exec, self.pass.config.activation, inputs, products)?;
 
         if has_norm {
@@ -247,6 +248,10 @@ fn add_tokens(visits: &[Visit], outputs: &[f32], first: usize, hidden: usize, ou
 }
 
 /// The rows of each group, of `width` elements.
-fn rows<'a>(groups: &'a [Group], mut all: &'a mut [f32], width: usize) -> impl Iterator<Item = &'a mut [f32]> {
+fn rows<'a>(
+    groups: &'a [Group],
+    mut all: &'a mut [f32],
+    width: usize,
+) -> impl Iterator<Item = &'a mut [f32]> {
     groups.iter().map(move |group| all.split_off_mut(..group.visits.len() * width).unwrap_or_default())
 }

@@ -82,7 +82,15 @@ impl Engine {
         }
         check::check_model(&model)?;
         let ropes = rope_tables(&model)?;
-        Ok(Self { model, exec, options, ropes, hidden: Vec::new(), scratch: Scratch::default(), prefetcher: None })
+        Ok(Self {
+            model,
+            exec,
+            options,
+            ropes,
+            hidden: Vec::new(),
+            scratch: Scratch::default(),
+            prefetcher: None,
+        })
     }
 
     /// Has the weights read ahead of their use, and released after it. The prefetcher must have been made for the same model.

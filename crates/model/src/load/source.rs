@@ -92,11 +92,8 @@ impl Source {
 
     fn open_as(path: &Path, mapped: bool) -> Result<Self, ModelError> {
         let metadata = std::fs::metadata(path).map_err(|error| ModelError::io(path, error))?;
-        let (content, mapping) = if metadata.is_dir() {
-            (open_folder(path, mapped)?, None)
-        } else {
-            open_file(path, mapped)?
-        };
+        let (content, mapping) =
+            if metadata.is_dir() { (open_folder(path, mapped)?, None) } else { open_file(path, mapped)? };
         Ok(Self { file: path.display().to_string(), path: Some(path.into()), content, mapping })
     }
 

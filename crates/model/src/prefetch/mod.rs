@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+pub use self::platform::{major_faults, resident_bytes};
 use self::regions::Regions;
 use self::residency::{Found, Residency};
-use self::worker::Shared;
-pub use self::platform::{major_faults, resident_bytes};
 pub use self::stats::PrefetchStats;
+use self::worker::Shared;
 use crate::error::ModelError;
 use crate::load::Source;
 use crate::mapping::Mapping;
@@ -233,8 +233,8 @@ impl Prefetcher {
             let residency = &mut state.residency;
             let (mut news, mut all) = (false, true);
             for (network, ready) in networks.clone().zip(&mut *ready) {
-                let there = *ready
-                    || residency.slot(layer, network).is_none_or(|slot| residency.is_ready(slot));
+                let there =
+                    *ready || residency.slot(layer, network).is_none_or(|slot| residency.is_ready(slot));
                 news |= there && !*ready;
                 all &= there;
                 *ready = there;
@@ -246,6 +246,7 @@ impl Prefetcher {
                 return all;
             }
             waiting_since.get_or_insert_with(Instant::now);
+            self.shared.wake(1);
             state = self.shared.wait(state);
         }
     }

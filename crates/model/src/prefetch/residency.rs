@@ -276,7 +276,8 @@ impl Residency {
         // What is needed now is no longer ahead of its use.
         entry.unused = !entry.wanted;
         self.resident += entry.bytes;
-        let bytes = if entry.unused { &mut self.stats.bytes_prefetched } else { &mut self.stats.bytes_demanded };
+        let bytes =
+            if entry.unused { &mut self.stats.bytes_prefetched } else { &mut self.stats.bytes_demanded };
         *bytes += entry.bytes;
         Action::Load(slot)
     }
@@ -313,9 +314,13 @@ impl Residency {
         }
     }
 
-    /// Whether the slot is there.
-    pub fn is_ready(&self, slot: usize) -> bool {
-        self.slots[slot].status == Status::Ready
+    /// Whether a slot that is needed is there. If it has gone in the meantime (other engines share the slots), it is asked for
+    /// again.
+    pub fn is_ready(&mut self, slot: usize) -> bool {
+        match self.slots[slot].status {
+            Status::Absent => self.need(slot) == Found::Ready,
+            status => status == Status::Ready,
+        }
     }
 
     /// Whether there is something to do.

@@ -46,7 +46,8 @@ enum Task {
 impl Shared {
     pub fn new(mapping: Arc<Mapping>, regions: Regions, residency: Residency) -> Self {
         let layers = regions.networks.iter().enumerate();
-        let places = layers.flat_map(|(layer, networks)| (0..networks.len()).map(move |place| (layer, place)));
+        let places =
+            layers.flat_map(|(layer, networks)| (0..networks.len()).map(move |place| (layer, place)));
         Self {
             mapping,
             places: places.collect(),

@@ -24,16 +24,8 @@ pub use self::trace::TokenTrace;
 pub use self::write::write_synthetic;
 
 /// The shapes that [`shape`] knows by name.
-pub const SHAPES: [&str; 8] = [
-    "bitnet-2b",
-    "llama-8b",
-    "qwen3-1.7b",
-    "smollm2-135m",
-    "moe-64x24",
-    "moe-2b",
-    "tiny",
-    "tiny-moe",
-];
+pub const SHAPES: [&str; 8] =
+    ["bitnet-2b", "llama-8b", "qwen3-1.7b", "smollm2-135m", "moe-64x24", "moe-2b", "tiny", "tiny-moe"];
 
 /// The configuration of a model known by name: BitNet b1.58 2B-4T, Llama 3 8B, Qwen3 1.7B, SmolLM2 135M; two mixtures, one of
 /// 64 experts in each of 24 layers (9.7 G parameters, 1.6 G of them for a token; the experts are of OLMoE's size) and one of
@@ -94,7 +86,7 @@ pub fn shape(name: &str) -> Option<ModelConfig> {
     Some(match name {
         "moe-64x24" => mixture(plain(2048, 8192, 24, (16, 16, 128), 8192), (64, 8, 1024)),
         "moe-2b" => mixture(plain(1024, 5120, 16, (16, 4, 64), 8192), (32, 4, 1280)),
-        "tiny-moe" => mixture(plain(64, 128, 3, (4, 2, 16), 256), (8, 2, 64)),
+        "tiny-moe" => mixture(plain(64, 128, 3, (4, 2, 16), 8192), (8, 2, 64)),
         "bitnet-2b" => bitnet(plain(2560, 6912, 30, (20, 5, 128), 128_256)),
         "llama-8b" => {
             ModelConfig { tied_embeddings: false, ..plain(4096, 14_336, 32, (32, 8, 128), 128_256) }
@@ -125,7 +117,8 @@ pub fn synthetic(
     seed: u64,
 ) -> Result<Model, MatrixError> {
     let mut maker = Maker { weights, head, seed };
-    let layers = (0..config.num_layers()).map(|index| maker.layer(&config, index)).collect::<Result<_, _>>()?;
+    let layers =
+        (0..config.num_layers()).map(|index| maker.layer(&config, index)).collect::<Result<_, _>>()?;
     let embedding = maker.embedding(&config)?;
     let head = maker.head(&config)?;
     Ok(Model { embedding, layers, final_norm: vec![1.0; config.hidden_size], head, config })
@@ -179,12 +172,7 @@ impl Maker {
         })
     }
 
-    fn network(
-        &mut self,
-        config: &ModelConfig,
-        width: usize,
-        output: f32,
-    ) -> Result<GatedFfn, MatrixError> {
+    fn network(&mut self, config: &ModelConfig, width: usize, output: f32) -> Result<GatedFfn, MatrixError> {
         let hidden = config.hidden_size;
         Ok(GatedFfn {
             gate: self.linear(width, hidden)?,

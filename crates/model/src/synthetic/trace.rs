@@ -158,7 +158,8 @@ mod tests {
     fn embeddings_of_a_topic_are_alike() {
         let rows = embedding(130, 256, Format::F32, 5).unwrap().to_f32();
         let cosine = |a: usize, b: usize| {
-            let dot: f32 = rows[a * 256..][..256].iter().zip(&rows[b * 256..][..256]).map(|(a, b)| a * b).sum();
+            let dot: f32 =
+                rows[a * 256..][..256].iter().zip(&rows[b * 256..][..256]).map(|(a, b)| a * b).sum();
             dot / 256.0
         };
         assert!((cosine(3, 3) - 1.0).abs() < 0.3);

@@ -96,12 +96,7 @@ pub fn experts(args: &ExpertsBench, settings: &Settings) -> anyhow::Result<()> {
 fn dense_twin(config: &ModelConfig) -> ModelConfig {
     let width = config.experts.as_ref().map_or(0, |experts| experts.top_k * experts.intermediate_size);
     let layers = config.layers.iter().map(|layer| LayerConfig { experts: false, ..*layer });
-    ModelConfig {
-        intermediate_size: width,
-        layers: layers.collect(),
-        experts: None,
-        ..config.clone()
-    }
+    ModelConfig { intermediate_size: width, layers: layers.collect(), experts: None, ..config.clone() }
 }
 
 /// A model and the text that it generates.
@@ -170,7 +165,11 @@ impl Report {
             bytes(self.dense_bytes_per_token)
         )?;
         writeln!(out, "share               {}", percent(self.dense_share))?;
-        writeln!(out, "threads spawned     {:.2} us to start and join a layer's work", self.spawn_microseconds)?;
+        writeln!(
+            out,
+            "threads spawned     {:.2} us to start and join a layer's work",
+            self.spawn_microseconds
+        )?;
         writeln!(out, "the pool            {:.2} us", self.pool_microseconds)?;
         writeln!(out, "spawned over pool   {:.0}", self.spawn_over_pool)?;
         Ok(())

@@ -240,7 +240,8 @@ fn measure(
     let first = times.first().copied().unwrap_or(f64::NAN);
     let times = times.split_off(warm_up);
     // What was needed and absent: where nothing is read ahead, it was not counted but is known from what was released since.
-    let needed = if options.strategy.enabled { stats.bytes_used + stats.bytes_demanded } else { stats.bytes_released };
+    let needed =
+        if options.strategy.enabled { stats.bytes_used + stats.bytes_demanded } else { stats.bytes_released };
     let row = Row {
         tokens_per_second: times.len() as f64 / times.iter().sum::<f64>(),
         p50_seconds: quantile(times.clone(), 0.5),
@@ -264,12 +265,19 @@ impl Report {
         writeln!(out, "the file            {}", bytes(self.file_bytes))?;
         writeln!(out, "memory for it       {}", bytes(self.budget_bytes))?;
         writeln!(out, "the disk            {:.2} GB/s", self.disk_gbs)?;
-        writeln!(out, "\nlookahead  tokens/s  speed-up  p50 ms  p99 ms  ratio  of the disk  in time  right  resident")?;
+        writeln!(
+            out,
+            "\nlookahead  tokens/s  speed-up  p50 ms  p99 ms  ratio  of the disk  in time  right  resident"
+        )?;
         let row = |row: &Row| {
             (row.tokens_per_second, 1e3 * row.p50_seconds, 1e3 * row.p99_seconds, bytes(row.resident_bytes))
         };
         let (speed, p50, p99, resident) = row(&self.without);
-        writeln!(out, "{:>9}  {speed:>8.2}  {:>8}  {p50:>6.0}  {p99:>6.0}  {:>5}  {:>11}  {:>7}  {:>5}  {resident}", "off", "", "", "", "", "")?;
+        writeln!(
+            out,
+            "{:>9}  {speed:>8.2}  {:>8}  {p50:>6.0}  {p99:>6.0}  {:>5}  {:>11}  {:>7}  {:>5}  {resident}",
+            "off", "", "", "", "", ""
+        )?;
         for way in std::iter::once(&self.first).chain(&self.others) {
             let (speed, p50, p99, resident) = row(&way.row);
             writeln!(
