@@ -49,7 +49,7 @@ pub fn project<const N: usize>(
     for projection in &projections {
         x.make_for(exec, projection.w);
     }
-    let jobs = projections.map(|projection| Job::new(exec, projection, x));
+    let jobs = projections.map(|projection| Job::new(exec, projection, x, 1));
     exec.pool.run(jobs.iter().map(|job| job.split.count()).sum(), &|mut task| {
         for job in &jobs {
             if task < job.split.count() {
@@ -86,7 +86,7 @@ pub fn project_gated(
     };
     x.make_for(exec, gate.w);
     x.make_for(exec, up.w);
-    let (gate, up) = (Job::new(exec, gate, x), Job::new(exec, up, x));
+    let (gate, up) = (Job::new(exec, gate, x, 1), Job::new(exec, up, x, 1));
     let y = SharedOut::new(y);
     exec.pool.run(gate.split.count(), &|task| {
         gate.run_gated(&up, &y, (exec, act, vectors), &gate.split.piece(task));
@@ -122,10 +122,11 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations) -> Self {
+    /// One of so many `products` that share the threads.
+    pub fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations, products: usize) -> Self {
         let Projection { w, bias, y } = projection;
         let y = SharedOut::new(y);
-        let split = Split::of(exec, w, x.m());
+        let split = Split::of(exec, w, x.m(), products);
         Self { product: Product::new(w, x, y), bias, m: x.m(), rows: w.rows(), y, split }
     }
 

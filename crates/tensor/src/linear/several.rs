@@ -49,9 +49,10 @@ pub fn project_each<'a>(
         for (input, projection) in batch.iter().flatten() {
             inputs[*input].make_for(exec, projection.w);
         }
+        let products = batch.iter().flatten().count();
         let jobs = batch.each_mut().map(|entry| {
             let (input, projection) = entry.take().filter(|(input, _)| inputs[*input].m() > 0)?;
-            Some(Job::new(exec, projection, &inputs[input]))
+            Some(Job::new(exec, projection, &inputs[input], products))
         });
         run(exec, &jobs, |job| job.split.count(), |job, task| job.run(exec, vectors, &job.split.piece(task)));
         Ok(())
@@ -88,10 +89,11 @@ pub fn project_gated_each<'a>(
             inputs[*input].make_for(exec, gate.w);
             inputs[*input].make_for(exec, up.w);
         }
+        let products = batch.iter().flatten().count();
         let jobs = batch.each_mut().map(|entry| {
             let GatedProjection { input, gate, up, y } = entry.take()?;
             let x = Some(&inputs[input]).filter(|x| x.m() > 0)?;
-            Some((Job::new(exec, gate, x), Job::new(exec, up, x), SharedOut::new(y)))
+            Some((Job::new(exec, gate, x, products), Job::new(exec, up, x, products), SharedOut::new(y)))
         });
         run(
             exec,

@@ -2,7 +2,10 @@
 use std::{
     hint::black_box,
     io::{self, Write},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -121,13 +124,19 @@ impl Runner {
     }
 }
 
-/// Seconds to start a task on every thread and to join them: with threads spawned for it, and on the pool.
+/// Seconds to have every thread at work at the same time and to join them: with threads spawned for it, and on the pool.
 fn starting_costs(exec: &Exec) -> (f64, f64) {
     let threads = exec.pool.threads();
-    let task = |index: usize| {
-        black_box(index);
+    let started = AtomicUsize::new(0);
+    let task = |_: usize| {
+        started.fetch_add(1, Ordering::Relaxed);
+        // The pool has as many threads as there are tasks, so that each has one and all come here.
+        while started.load(Ordering::Relaxed) < threads {
+            std::hint::spin_loop();
+        }
     };
     let time = |work: &dyn Fn()| {
+        started.store(0, Ordering::Relaxed);
         let start = Instant::now();
         work();
         start.elapsed().as_secs_f64()
