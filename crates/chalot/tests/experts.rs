@@ -81,6 +81,33 @@ fn a_budget_needs_a_native_file() {
     assert!(ran.stderr.contains("chalot convert"), "{}", ran.stderr);
 }
 
+/// The weights are truncated under a chat that waits for its next line.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+#[test]
+fn a_truncated_file_ends_with_a_message() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::Stdio;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stand-in.gguf"), &path).unwrap();
+    let mut command = support::command();
+    command.args(["chat", path.to_str().unwrap(), "-n", "5"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("seed") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended early");
+    }
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    child.stdin.take().unwrap().write_all(b"Once\n").unwrap();
+    let mut message = String::new();
+    stderr.read_to_string(&mut message).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{message}");
+    assert!(message.contains("truncated") && message.contains("--no-mmap"), "{message}");
+}
+
 #[test]
 fn bench_experts() {
     let report = chalot(&["bench", "experts", "--shape", "tiny-moe", "-n", "8", "-t", "2", "--json"]).json();

@@ -188,14 +188,40 @@ impl Maker {
         experts: &ExpertsConfig,
         output: f32,
     ) -> Result<Experts, MatrixError> {
-        let networks = (0..experts.count).map(|_| self.network(config, experts.intermediate_size, output));
-        let experts_of_layer = networks.collect::<Result<_, _>>()?;
+        let (hidden, width) = (config.hidden_size, experts.intermediate_size);
+        let parts = [(width, hidden, 1.0), (width, hidden, 1.0), (hidden, width, output)];
+        let parts =
+            parts.map(|(rows, cols, factor)| (MatrixSpec { format: self.weights, rows, cols }, factor));
+        let mut lens = [0; 3];
+        for (len, (spec, _)) in lens.iter_mut().zip(&parts) {
+            *len = spec.image_len()?;
+        }
+        // One piece of memory for all: matrices of less than a huge page would each lie on small ones.
+        let mut memory = AlignedVec::<u8>::zeroed(lens.iter().sum::<usize>() * experts.count);
+        let mut rest = &mut memory[..];
+        for ((spec, factor), len) in (0..experts.count).flat_map(|_| parts.iter().zip(lens)) {
+            self.seed += 1;
+            if let Some(image) = rest.split_off_mut(..len) {
+                fill_image(image, spec, self.seed, *factor);
+            }
+        }
+        let mut images = Bytes::from_owner(memory);
+        let mut next = |index: usize| {
+            let weight = Matrix::from_image(parts[index].0, images.split_to(lens[index]))?;
+            Ok::<_, MatrixError>(Linear { weight, bias: None })
+        };
+        let mut networks = Vec::with_capacity(experts.count);
+        for _ in 0..experts.count {
+            let (gate, up, down) = (next(0)?, next(1)?, next(2)?);
+            let sub_norm = config.sub_norms.then(|| vec![1.0; width]);
+            networks.push(GatedFfn { gate, up, down, sub_norm });
+        }
         self.seed += 1;
         let weight = trace::router(experts.count, config.hidden_size, self.seed)?;
         Ok(Experts {
             router: Linear { weight, bias: None },
             selection_bias: None,
-            experts: experts_of_layer,
+            experts: networks,
             shared: None,
         })
     }
@@ -240,6 +266,12 @@ pub fn random_matrix(spec: MatrixSpec, seed: u64) -> Result<Matrix, MatrixError>
 /// The same with outputs of `factor` times that size; the weights of the float formats, which have no scales, stay as they are.
 fn random_scaled(spec: MatrixSpec, seed: u64, factor: f32) -> Result<Matrix, MatrixError> {
     let mut image = AlignedVec::<u8>::zeroed(spec.image_len()?);
+    fill_image(&mut image, &spec, seed, factor);
+    Matrix::from_image(spec, Bytes::from_owner(image))
+}
+
+/// Writes the image of such a matrix.
+fn fill_image(image: &mut [u8], spec: &MatrixSpec, seed: u64, factor: f32) {
     fill_weights(&mut image[spec.weights()], spec.format, seed);
     // The root mean square of the codes, so that sums of `cols` products have that of one activation.
     let spread = match spec.format {
@@ -257,7 +289,6 @@ fn random_scaled(spec: MatrixSpec, seed: u64, factor: f32) -> Result<Matrix, Mat
         }
         _ => fill(&mut image[spec.scales()], scale.to_le_bytes()),
     }
-    Matrix::from_image(spec, Bytes::from_owner(image))
 }
 
 fn fill<const N: usize>(bytes: &mut [u8], value: [u8; N]) {
