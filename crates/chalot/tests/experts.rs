@@ -89,7 +89,7 @@ fn a_truncated_file_ends_with_a_message() {
     use std::process::Stdio;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stand-in.gguf"), &path).unwrap();
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stories.gguf"), &path).unwrap();
     let mut command = support::command();
     command.args(["chat", path.to_str().unwrap(), "-n", "5"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
