@@ -107,6 +107,44 @@
 //! # }
 //! ```
 //!
+//! A mixture of experts larger than memory lies in a mapped file, of which only what is needed is read, ahead of its use:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use chalot::model::{Engine, LoadOptions, Sequence, Source, synthetic};
+//! use chalot::{PrefetchOptions, PrefetchStrategy, Prefetcher};
+//! use chalot::{simd::Isa, tensor::Exec};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("mixture.gguf");
+//! // A mixture of random weights; `chalot convert` makes such a file of any model.
+//! let config = synthetic::shape("tiny-moe").ok_or("no such shape")?;
+//! let formats = ("trit2/tensor".parse()?, "int8/row".parse()?);
+//! synthetic::write_synthetic(&config, formats, 7, &[], &file, &|_, _| ())?;
+//!
+//! let exec = Exec::new(Isa::best(), 2);
+//! let source = Source::open(&file)?;
+//! let model = Arc::new(source.load(&exec, &LoadOptions::default())?);
+//! let strategy = PrefetchStrategy { enabled: true, lookahead: 1 };
+//! let options = PrefetchOptions { strategy, budget: Some(1 << 30) };
+//! let prefetcher = Arc::new(Prefetcher::of_source(&model, &source, options)?);
+//!
+//! // By hand: a layer's attention, one expert, and the two experts that a router's scores name.
+//! assert!(strategy.prefetch_attention_weights(&prefetcher, 0));
+//! assert!(strategy.prefetch_expert_weights(&prefetcher, 1, 3));
+//! let scores = [0.1, 2.0, -1.0, 0.0, 0.3, 1.0, -0.5, 0.0];
+//! assert_eq!(strategy.prefetch_top_experts(&prefetcher, 0, &scores, 2), 2);
+//!
+//! // The engine does all of this by itself.
+//! let mut engine = Engine::new(model.clone(), exec, Default::default())?.with_prefetcher(Some(prefetcher.clone()));
+//! let mut sequence = Sequence::new(&model, Default::default())?;
+//! engine.forward(&mut sequence, &[1, 2, 3])?;
+//! assert!(prefetcher.stats().hits + prefetcher.stats().in_time > 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The layers below are re-exported as modules: [`model`] (the decoder), [`tokenizer`], [`formats`] (GGUF, safetensors),
 //! [`tensor`] (the arithmetic) and [`simd`] (what the CPU can do).
 mod builtin;
@@ -125,6 +163,7 @@ pub use chalot_simd as simd;
 pub use chalot_tensor as tensor;
 pub use chalot_tokenizer as tokenizer;
 
+pub use chalot_model::{PrefetchOptions, PrefetchStats, PrefetchStrategy, Prefetcher};
 pub use chalot_tensor::attention::{flash_attention_forward, flash_attention_forward_capped};
 pub use chalot_tensor::ternary::{
     matmul_f32, matmul_ternary, pack_ternary, quantize_f32_to_ternary, unpack_ternary,

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    chalot::model::explain_truncated_files();
     let settings = Settings::resolve(&cli.global)?;
     match cli.command {
         None => cmd::welcome(&settings),
@@ -42,6 +43,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Tokenizer(args)) => cmd::tokenizer::tokenizer(args, &settings),
         Some(Command::Train(args)) => cmd::train::train(&args, &settings),
         Some(Command::Bench(args)) => cmd::bench::bench(args, &settings),
+        Some(Command::Synth(args)) => cmd::synth::synth(&args, &settings),
         Some(Command::Tune(args)) => cmd::tune::tune(&args, cli.global.threads, &settings),
         Some(Command::Doctor(args)) => cmd::doctor::doctor(args, &settings),
         Some(Command::Completions(args)) => cmd::completions(args),

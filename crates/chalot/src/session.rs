@@ -90,7 +90,8 @@ impl Session {
 
     fn of(text_model: &TextModel, sequence: Sequence) -> Result<Self, Error> {
         let model = text_model.model.clone();
-        let engine = Engine::new(model, text_model.exec().clone(), text_model.engine_options())?;
+        let engine = Engine::new(model, text_model.exec().clone(), text_model.engine_options())?
+            .with_prefetcher(text_model.prefetcher().cloned());
         Ok(Self { tokenizer: text_model.tokenizer.clone(), engine, sequence, speculator: None })
     }
 

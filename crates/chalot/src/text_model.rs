@@ -2,8 +2,8 @@
 use std::{path::Path, sync::Arc};
 
 use chalot_model::{
-    EngineOptions, Fingerprint, KvPool, KvPoolOptions, LoadOptions, Model, SequenceOptions, Source,
-    SourceKind, WeightsAs,
+    EngineOptions, Fingerprint, KvPool, KvPoolOptions, LoadOptions, Model, PrefetchOptions, Prefetcher,
+    SequenceOptions, Source, SourceKind, WeightsAs,
 };
 use chalot_tensor::{Packing, exec::Exec};
 use chalot_tokenizer::{Specials, Tokenizer};
@@ -31,6 +31,11 @@ pub struct OpenOptions<'a> {
     pub packing: Option<Packing>,
     /// How its texts are computed.
     pub engine: EngineOptions,
+    /// Reads the files into memory instead of mapping them.
+    pub no_mmap: bool,
+    /// Reads the weights of a native file ahead of their use, within a budget of memory, if there is one; `None` leaves them to
+    /// the system.
+    pub prefetch: Option<PrefetchOptions>,
     /// Told the bytes loaded and the bytes in all.
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
@@ -47,6 +52,7 @@ pub struct TextModel {
     exec: Exec,
     pool: KvPool,
     engine: EngineOptions,
+    prefetcher: Option<Arc<Prefetcher>>,
 }
 
 impl TextModel {
@@ -55,7 +61,7 @@ impl TextModel {
     /// # Errors
     /// [`Error`] names the file, what is wrong with it and what to do.
     pub fn open(path: &Path, exec: &Exec, options: &OpenOptions) -> Result<Self, Error> {
-        let source = Source::open(path)?;
+        let source = if options.no_mmap { Source::read(path)? } else { Source::open(path)? };
         Self::load(&source, exec, options)
     }
 
@@ -89,7 +95,17 @@ impl TextModel {
         let load = LoadOptions { weights: options.weights, packing, progress: options.progress };
         let model = Arc::new(source.load(exec, &load)?);
         let pool = KvPool::new(KvPoolOptions { budget: options.kv_budget, share: true, keep: 0 });
-        Ok(Self { model, tokenizer, template, exec: exec.clone(), pool, engine: options.engine })
+        let prefetcher =
+            options.prefetch.map(|options| Prefetcher::of_source(&model, source, options)).transpose()?;
+        Ok(Self {
+            model,
+            tokenizer,
+            template,
+            exec: exec.clone(),
+            pool,
+            engine: options.engine,
+            prefetcher: prefetcher.map(Arc::new),
+        })
     }
 
     /// The tokens of a prompt: BOS where the tokenizer wants it, then the text. With [`Specials::Parse`], special tokens
@@ -134,6 +150,11 @@ impl TextModel {
     /// The instructions and the threads that it computes with.
     pub fn exec(&self) -> &Exec {
         &self.exec
+    }
+
+    /// What reads its weights ahead of their use, if that was asked for.
+    pub fn prefetcher(&self) -> Option<&Arc<Prefetcher>> {
+        self.prefetcher.as_ref()
     }
 
     /// How its texts are computed.

@@ -90,9 +90,7 @@ pub fn convert(
     if let Some(name) = options.name {
         parts.config.name = name.into();
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let spool = tempfile::tempfile_in(folder).map_err(|error| ModelError::io(folder, error))?;
-    let mut writer = NativeWriter::new(path, Some(spool));
+    let mut writer = NativeWriter::spooled(path)?;
     writer.matrix(Role::Embedding, &parts.embedding()?)?;
     for index in 0..parts.config.num_layers() {
         writer.layer(index, &parts.layer(index)?)?;

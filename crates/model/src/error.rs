@@ -17,6 +17,38 @@ pub enum ModelError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A mapped file became shorter while it was in use.
+    #[error(
+        "{file}: the file was truncated while it was in use: it has {found} bytes, {expected} when it was opened; restore it \
+         and start again (--no-mmap reads it into memory instead)"
+    )]
+    Truncated {
+        /// The path as the user named it.
+        file: String,
+        /// Its bytes now.
+        found: u64,
+        /// Its bytes when it was opened.
+        expected: u64,
+    },
+    /// A memory budget for weights that do not lie in a mapped file.
+    #[error(
+        "{file}: a memory budget needs weights that lie in the file as the kernels read them; make such a file once with \
+         'chalot convert', and do not use --no-mmap"
+    )]
+    NotMapped {
+        /// The path as the user named it.
+        file: String,
+    },
+    /// A memory budget that cannot hold what every token needs.
+    #[error("{file}: a memory budget of {found} bytes is too small; this model needs at least {expected}")]
+    Budget {
+        /// The path as the user named it.
+        file: String,
+        /// The budget in bytes.
+        found: u64,
+        /// The least that will do.
+        expected: u64,
+    },
     /// The container (GGUF, safetensors, JSON) is damaged or of an unknown kind.
     #[error(transparent)]
     Format(#[from] FormatError),

@@ -13,6 +13,7 @@ pub mod parts;
 pub mod pool;
 pub mod rope;
 pub mod softmax;
+mod sync;
 pub mod ternary;
 #[cfg(test)]
 mod testing;

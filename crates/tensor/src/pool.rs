@@ -21,25 +21,28 @@
 //! A pool that is busy (a task calls `run` again, or another thread is in `run`) runs the newcomer's tasks on
 //! the newcomer's own thread: no waiting, so no deadlock, and the results are the same.
 
+//!
+//! `tools/loom` checks the protocol: every order of events of small cases, in the memory model of the language.
+
 use std::{
     any::Any,
-    cell::UnsafeCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use crate::sync::{
+    AtomicBool, AtomicU64, AtomicUsize, Mutex, UnsafeCell, cores, fence, hint, spins,
     thread::{self, JoinHandle, Thread},
 };
 
 /// How often a worker looks for the next job before it parks (some 50 microseconds; waking costs about as much).
-const SPINS: u32 = 4000;
+const SPINS: u32 = spins(4000);
 /// The same while a pass is under way: some milliseconds, more than any part of it that one thread computes alone. It ends
 /// all the same, so that a caller who waits for a disk does not heat a core.
-const AWAKE_SPINS: u32 = 64 * SPINS;
+const AWAKE_SPINS: u32 = spins(64 * SPINS);
 /// How often the caller looks whether the last workers have left before it lets other threads run.
-const JOIN_SPINS: u32 = 2000;
+const JOIN_SPINS: u32 = spins(2000);
 /// More threads than any machine this decade has; a limit so that a mistyped number cannot exhaust the system.
 const MAX_THREADS: usize = 1024;
 
@@ -109,7 +112,6 @@ impl Pool {
     /// At least one and at most 1024; fewer when the system refuses more ([`Pool::threads`] tells).
     pub fn new(threads: usize) -> Self {
         let workers = threads.clamp(1, MAX_THREADS) - 1;
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             gate: Padded(AtomicU64::new(0)),
             next_task: Padded(AtomicUsize::new(0)),
@@ -121,7 +123,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             awake: AtomicUsize::new(0),
             // Spinning pays only on a core that nobody else needs.
-            spinning: workers < cores,
+            spinning: workers < cores(),
         });
         let mut handles = Vec::with_capacity(workers);
         for index in 0..workers {
@@ -197,7 +199,7 @@ impl Pool {
             )
         };
         // SAFETY: this thread holds `busy`, the gate is closed and nobody is inside: no one else looks at `job`.
-        unsafe { *shared.job.get() = Some(Job { f, tasks }) };
+        shared.job.with_mut(|job| unsafe { *job = Some(Job { f, tasks }) });
         shared.next_task.0.store(0, Ordering::Relaxed);
         let number = shared.gate.0.load(Ordering::Relaxed) & !(OPEN | INSIDE);
         // Release: who joins sees the job and the counter.
@@ -224,7 +226,7 @@ impl Pool {
         while gate.load(Ordering::Acquire) & INSIDE != 0 {
             if spins < JOIN_SPINS && self.shared.spinning {
                 spins += 1;
-                std::hint::spin_loop();
+                hint::spin_loop();
             } else {
                 thread::yield_now();
             }
@@ -271,7 +273,7 @@ impl Shared {
                 spins = 0;
             } else if spins < self.patience() {
                 spins += 1;
-                std::hint::spin_loop();
+                hint::spin_loop();
             } else {
                 self.park(index, last);
                 spins = 0;
@@ -300,7 +302,7 @@ impl Shared {
             match self.gate.0.compare_exchange_weak(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {
                     // SAFETY: inside the gate; the caller writes `job` only when nobody is.
-                    if let Some(job) = unsafe { *self.job.get() } {
+                    if let Some(job) = self.job.with(|job| unsafe { *job }) {
                         // SAFETY: the caller stays in `run`, where it borrows `f`, until everybody has left.
                         self.claim_tasks(unsafe { &*job.f }, job.tasks);
                     }

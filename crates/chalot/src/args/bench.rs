@@ -1,7 +1,7 @@
 //! `bench`: how fast this machine is, as a share of what it could be.
 use std::{path::PathBuf, str::FromStr};
 
-use chalot_model::synthetic::SHAPES;
+use chalot_model::{PrefetchStrategy, synthetic::SHAPES};
 use chalot_tensor::{Format, Packing, ScaleBy};
 use clap::{Args, Subcommand, ValueEnum, ValueHint, builder::PossibleValuesParser};
 
@@ -18,7 +18,9 @@ use super::{Drafting, KvChoice, tokenizer::Vocab, values};
     chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program\n  \
     chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth\n  \
     chalot bench speculate                     with drafts and without, in turn\n  \
-    chalot bench tokenizer                     text to ids, megabytes a second")]
+    chalot bench tokenizer                     text to ids, megabytes a second\n  \
+    chalot bench experts                       a mixture beside a dense model of equal work\n  \
+    chalot bench prefetch                      a model twice as large as the memory it gets")]
 pub struct Bench {
     #[command(subcommand)]
     pub what: What,
@@ -33,6 +35,8 @@ pub enum What {
     Attention(Attention),
     Speculate(SpeculateBench),
     Tokenizer(TokenizerBench),
+    Experts(ExpertsBench),
+    Prefetch(PrefetchBench),
 }
 
 /// Which model.
@@ -271,6 +275,69 @@ pub struct TokenizerBench {
     /// Train 2,048 entries on this much of the text, in both ways; 0 trains nothing
     #[arg(long, value_name = "BYTES", default_value = "262144")]
     pub train_bytes: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Generate with a mixture of experts, beside a dense model with as many active parameters
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    The dense model has the mixture's shape with one network a layer, as wide as the experts that a token\n\
+    visits together. Both are in memory and generate in turn. And what it costs to start and join the work of\n\
+    a layer: with threads spawned for it, and on the pool.\n\n\
+    Examples:\n  \
+    chalot bench experts\n  \
+    chalot bench experts --shape moe-64x24 --packing trit5 --json        (5 GB of memory)")]
+pub struct ExpertsBench {
+    /// The mixture's shape
+    #[arg(long, value_name = "SHAPE", default_value = "moe-2b", value_parser = PossibleValuesParser::new(SHAPES))]
+    pub shape: String,
+    /// The layers' weights, as for 'bench decode'
+    #[arg(long, value_name = "PACKING", default_value = TUNED)]
+    pub packing: Weights,
+    /// The embedding's and head's weights
+    #[arg(long, value_name = "PACKING", default_value = "int8")]
+    pub head: Weights,
+    /// Tokens to generate
+    #[arg(long, short = 'n', value_name = "N", default_value = "128", value_parser = values::count)]
+    pub tokens: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Generate with a model larger than the memory it gets, with and without reading ahead
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    Each way begins with nothing in memory and generates --warm-up tokens before it is measured; between\n\
+    tokens what the system's file cache kept of released weights is dropped, so that the disk is read as if memory\n\
+    ended at the budget (on Linux; no other system lets a program ask for that). The disk's own speed is\n\
+    measured in the same run, past the cache. Tokens of a random-weight model follow Zipf's law and have topics;\n\
+    those of --model are the model's own. 'chalot synth' writes such a file once for many runs.\n\n\
+    Examples:\n  \
+    chalot bench prefetch                                     writes 2.4 GB into the temporary folder\n  \
+    chalot bench prefetch --model large.gguf --memory 1G --lookahead 0,1,2,4\n  \
+    chalot bench prefetch --shape moe-2b --json")]
+pub struct PrefetchBench {
+    /// The shape of a model to write and delete again
+    #[arg(long, value_name = "SHAPE", default_value = "moe-64x24", value_parser = PossibleValuesParser::new(SHAPES))]
+    pub shape: String,
+    /// A native file instead
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "shape")]
+    pub model: Option<PathBuf>,
+    /// Memory for everything [default: half of the file]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub memory: Option<usize>,
+    /// Layers ahead for which experts are foretold; several, to compare
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [PrefetchStrategy::default().lookahead])]
+    pub lookahead: Vec<usize>,
+    /// Tokens to measure, each way
+    #[arg(long, short = 'n', value_name = "N", default_value = "100", value_parser = values::count)]
+    pub tokens: usize,
+    /// Tokens before them
+    #[arg(long, value_name = "N", default_value = "30")]
+    pub warm_up: usize,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

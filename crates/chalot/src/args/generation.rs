@@ -1,7 +1,7 @@
 //! `run` and `chat`: what to generate from, and how tokens are chosen.
 use std::path::PathBuf;
 
-use chalot_model::{DraftMode, KvType, SpeculationOptions};
+use chalot_model::{DraftMode, KvType, PrefetchStrategy, SpeculationOptions};
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::values;
@@ -181,6 +181,34 @@ pub struct Holding {
     /// Tokenizer file, when the model has none beside or inside it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub tokenizer: Option<PathBuf>,
+    /// Memory for everything at most, such as 4G: weights of a native file are read ahead of their use and released
+    /// after it [default: all of them stay; a model larger than what is free gets most of that]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, conflicts_with = "no_mmap")]
+    pub memory: Option<usize>,
+    /// With --memory: for how many layers ahead experts are foretold
+    #[arg(long, value_name = "N", default_value_t = PrefetchStrategy::default().lookahead)]
+    pub lookahead: usize,
+    /// With --memory: read weights when they are touched, not ahead
+    #[arg(long)]
+    pub no_prefetch: bool,
+    /// Read the file into memory instead of mapping it: slower to open, and nothing that happens to the file matters
+    #[arg(long)]
+    pub no_mmap: bool,
+}
+
+/// What nothing else was asked for.
+impl Default for Holding {
+    fn default() -> Self {
+        Self {
+            kv: None,
+            weights: WeightsChoice::Auto,
+            tokenizer: None,
+            memory: None,
+            lookahead: PrefetchStrategy::default().lookahead,
+            no_prefetch: false,
+            no_mmap: false,
+        }
+    }
 }
 
 /// Type of the cached keys and values.

@@ -4,6 +4,7 @@
 pub mod bench;
 mod files;
 mod generation;
+mod synth;
 mod tokenizer;
 mod train;
 mod tune;
@@ -20,6 +21,7 @@ pub use files::{Convert, Inspect, Perplexity, Target};
 pub use generation::{
     Chat, Drafting, Holding, KvChoice, Memory, Run, Sampling, SpeculateChoice, WeightsChoice,
 };
+pub use synth::Synth;
 pub use tokenizer::{Encode, FileKind, Reading, Text, Tokenizer, TokenizerAction, Train, Vocab};
 pub use train::{Plot, TrainAction, TrainModel};
 pub use tune::Tune;
@@ -97,6 +99,7 @@ pub enum Command {
     Tokenizer(Tokenizer),
     Train(TrainModel),
     Bench(Bench),
+    Synth(Synth),
     Tune(Tune),
     Doctor(Doctor),
     Completions(Completions),

@@ -9,6 +9,7 @@ pub mod man;
 pub mod open;
 pub mod perplexity;
 pub mod run;
+pub mod synth;
 pub mod tokenizer;
 pub mod train;
 pub mod tune;

@@ -2,12 +2,17 @@
 use std::path::{Path, PathBuf};
 
 use chalot::{
-    BUILTIN_NAME, OpenOptions, Session, TextModel,
-    model::{BrainMap, SamplingParams, SequenceOptions, SpeculationOptions, WeightsAs},
+    BUILTIN_NAME, OpenOptions, PrefetchOptions, PrefetchStats, PrefetchStrategy, Session, TextModel,
+    model::{
+        BrainMap, SamplingParams, SequenceOptions, Source, SpeculationOptions, WeightsAs,
+        prefetch::{major_faults, resident_bytes},
+    },
 };
+use serde::Serialize;
 
 use crate::{
     args::{Drafting, Holding, Memory, Sampling, SpeculateChoice, WeightsChoice},
+    cmd::bytes as bytes_text,
     console::Unit,
     failure::Usage,
     settings::Settings,
@@ -33,7 +38,9 @@ pub fn open(
             WeightsChoice::F32 => WeightsAs::F32,
         },
         tokenizer: holding.tokenizer.as_deref(),
-        kv_budget: kv_budget.or_else(default_budget),
+        kv_budget: kv_budget.or(holding.memory.map(|memory| memory / 4)).or_else(default_budget),
+        no_mmap: holding.no_mmap,
+        prefetch: prefetch(model, holding, settings),
         packing: Some(settings.tuning.values.packing),
         engine: settings.tuning.values.engine_options(),
         progress: Some(&progress),
@@ -43,6 +50,25 @@ pub fn open(
         Some(path) => TextModel::open(path, &exec, &options),
         None => TextModel::builtin(&exec, &options),
     }
+}
+
+/// How weights are read: ahead of their use where memory is bounded, by the user or because the file does not fit.
+fn prefetch(model: Option<&PathBuf>, holding: &Holding, settings: &Settings) -> Option<PrefetchOptions> {
+    let strategy = PrefetchStrategy { enabled: !holding.no_prefetch, lookahead: holding.lookahead };
+    if let Some(memory) = holding.memory {
+        return Some(PrefetchOptions { strategy, budget: Some(memory as u64) });
+    }
+    let path = model.filter(|_| !holding.no_mmap)?;
+    let (_, available) = super::doctor::memory()?;
+    let bytes = std::fs::metadata(path).ok().filter(|file| file.is_file())?.len();
+    if bytes < available || Source::open(path).is_ok_and(|source| source.mapping().is_none()) {
+        return None;
+    }
+    let budget = available / 8 * 7;
+    settings
+        .console
+        .note(&format!("the model is larger than what is free: it gets {} of memory", bytes_text(budget)));
+    Some(PrefetchOptions { strategy, budget: Some(budget) })
 }
 
 /// How the text is held.
@@ -121,4 +147,60 @@ pub fn sampling(args: &Sampling) -> (SamplingParams, Option<u64>) {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()) % 1_000_000
+}
+
+/// What reading ahead did, for programs.
+#[derive(Serialize)]
+pub struct Prefetched {
+    #[serde(flatten)]
+    stats: PrefetchStats,
+    /// Share of the needs of what was not in memory that were read in time.
+    in_time_share: f64,
+    /// Page faults of the process that waited for a disk, where the system tells.
+    major_faults: Option<u64>,
+    /// Bytes of the process in memory now, where the system tells.
+    resident_bytes: Option<u64>,
+    budget_bytes: Option<u64>,
+}
+
+impl Prefetched {
+    /// `None` for a model whose weights are left to the system.
+    pub fn of(model: &TextModel) -> Option<Self> {
+        let prefetcher = model.prefetcher()?;
+        let stats = prefetcher.stats();
+        Some(Self {
+            stats,
+            in_time_share: stats.in_time_share(),
+            major_faults: major_faults(),
+            resident_bytes: resident_bytes(),
+            budget_bytes: prefetcher.options().budget,
+        })
+    }
+}
+
+/// The same for people: "; experts: ..."; nothing for a model whose weights are left to the system.
+pub fn prefetch_figures(model: &TextModel) -> String {
+    let Some(Prefetched { stats, in_time_share, major_faults, resident_bytes, .. }) = Prefetched::of(model)
+    else {
+        return String::new();
+    };
+    let or_unknown = |number: Option<String>| number.unwrap_or_else(|| "unknown".into());
+    format!(
+        "; experts: {} there, {} read in time ({:.0}% of what was absent), {} late, {} not foretold; {:.0}% of what was \
+         foretold was needed; {} read ahead, {} of it used, {} read on demand, {} released; {:.2} s of waiting; \
+         {} major faults; resident: {}",
+        stats.hits,
+        stats.in_time,
+        100.0 * in_time_share,
+        stats.late,
+        stats.misses,
+        100.0 * stats.right_share(),
+        bytes_text(stats.bytes_prefetched),
+        bytes_text(stats.bytes_used),
+        bytes_text(stats.bytes_demanded),
+        bytes_text(stats.bytes_released),
+        stats.stall.as_secs_f64(),
+        or_unknown(major_faults.map(|count| count.to_string())),
+        or_unknown(resident_bytes.map(bytes_text)),
+    )
 }

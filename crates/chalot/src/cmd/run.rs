@@ -83,7 +83,7 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     open::keep(&session, b"", &args.memory, settings)?;
     if args.json {
         let report =
-            Report::new(open::name(args.model.as_deref()), &job, &output.text, &completion, settings);
+            Report::new(open::name(args.model.as_deref()), &job, &output.text, &completion, &model, settings);
         return print_json(&report);
     }
     output.end()?;
@@ -202,7 +202,7 @@ fn more_figures(model: &TextModel, session: &Session, load_seconds: f64, setting
         session.sequence().kv().shape().ty.name(),
         settings.isa,
         settings.threads,
-    )
+    ) + &open::prefetch_figures(model)
 }
 
 /// What `--json` prints.
@@ -224,6 +224,9 @@ struct Report<'a> {
     seed: u64,
     isa: &'static str,
     threads: usize,
+    /// Of a model whose weights are read ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefetch: Option<open::Prefetched>,
 }
 
 impl<'a> Report<'a> {
@@ -232,6 +235,7 @@ impl<'a> Report<'a> {
         job: &'a Job,
         text: &'a str,
         completion: &'a Completion,
+        text_model: &TextModel,
         settings: &Settings,
     ) -> Self {
         let stats = &completion.stats;
@@ -251,6 +255,7 @@ impl<'a> Report<'a> {
             seed: job.sampling.seed,
             isa: settings.isa.name(),
             threads: settings.threads,
+            prefetch: open::Prefetched::of(text_model),
         }
     }
 }

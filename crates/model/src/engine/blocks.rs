@@ -7,10 +7,11 @@ use chalot_tensor::linear::{Projection, project, project_gated};
 use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
 
-use super::experts;
 use super::scratch::{AttentionBuffers, FfnBuffers, Scratch, room};
+use super::{EngineError, mixture};
 use crate::config::ModelConfig;
 use crate::kv::KvCache;
+use crate::prefetch::Prefetcher;
 use crate::weights::{Attention, Ffn, GatedFfn, Layer, Linear};
 
 /// What is the same for all layers of one pass.
@@ -22,6 +23,10 @@ pub(super) struct Pass<'a> {
     pub first_position: usize,
     /// Number of tokens.
     pub m: usize,
+    /// What reads weights ahead of their use.
+    pub prefetcher: Option<&'a Prefetcher>,
+    /// All layers, for what is foretold of those to come.
+    pub layers: &'a [Layer],
 }
 
 /// `y = x · Wᵀ + b`, to be computed.
@@ -76,7 +81,7 @@ fn query_key_value(
     normed: &mut Activations,
     buffers: &mut AttentionBuffers,
 ) -> Result<(), ShapeError> {
-    let Pass { exec, config, ropes, first_position, m } = *pass;
+    let Pass { exec, config, ropes, first_position, m, .. } = *pass;
     let AttentionBuffers { q, k, v, .. } = buffers;
     let (q_len, kv_len) = (m * config.q_width(), m * config.kv_width());
     let to_q = to(&weights.q, room(q, q_len));
@@ -100,31 +105,42 @@ fn query_key_value(
 /// `hidden += post_norm(ffn(norm(hidden)))`, dense or a mixture of experts.
 pub(super) fn ffn_block(
     pass: &Pass<'_>,
-    layer: &Layer,
+    (index, layer): (usize, &Layer),
     scratch: &mut Scratch,
     hidden: &mut [f32],
-) -> Result<(), ShapeError> {
+) -> Result<(), EngineError> {
     let Pass { exec, config, m, .. } = *pass;
-    let Scratch { normed, out, ffn: buffers, routing, .. } = scratch;
+    let Scratch { normed, out, ffn: buffers, routing, mixture, foresight, .. } = scratch;
     let (eps, post_norm) = (config.norm_eps, layer.ffn_post_norm.as_deref());
     match &layer.ffn {
         Ffn::Dense(ffn) => {
+            if let Some(prefetcher) = pass.prefetcher {
+                prefetcher.need(index, [0]);
+                foresight.layers_after(pass, index, hidden)?;
+                prefetcher.await_more(index, 0..1, &mut [false]);
+            }
             rms_norm_for(exec, hidden, &layer.ffn_norm, eps, normed, &ffn.gate.weight)?;
             let FfnBuffers { gate, up, spare, inner, .. } = buffers;
             gate_and_up(pass, ffn, m, normed, (gate, up, spare), inner)?;
             let output = to(&ffn.down, room(out, m * config.hidden_size));
-            add_to_hidden(pass, post_norm, inner, output, hidden)
+            add_to_hidden(pass, post_norm, inner, output, hidden)?;
         }
-        Ffn::Experts(mixture) => {
+        Ffn::Experts(experts) => {
             rms_norm(exec, hidden, &layer.ffn_norm, eps, normed.set(m, config.hidden_size))?;
             let out = room(out, m * config.hidden_size);
-            experts::mixture(pass, mixture, normed, routing, buffers, out)?;
+            routing.route(pass, experts, normed)?;
+            let ahead = &mut || foresight.layers_after(pass, index, hidden);
+            mixture::mixture(pass, (index, experts), normed, routing, (buffers, mixture), ahead, out)?;
             if let Some(weight) = post_norm {
                 rms_norm_in_place(exec, out, weight, eps)?;
             }
-            add_assign(exec, hidden, out)
+            add_assign(exec, hidden, out)?;
         }
     }
+    if let Some(prefetcher) = pass.prefetcher {
+        prefetcher.end_layer(index);
+    }
+    Ok(())
 }
 
 /// `out = down(sub_norm(act(gate(x)) * up(x)))` for `m` rows of `x`.

@@ -75,6 +75,10 @@ pub enum EngineError {
         expected: usize,
     },
 
+    /// The file that holds the weights can no longer be read.
+    #[error("{0}")]
+    File(String),
+
     /// An option outside its range.
     #[error("{option} is {found}, but must be {expected}")]
     Option {

@@ -1,25 +1,22 @@
-//! The mixture-of-experts feed-forward layer.
+//! Which experts a token visits.
 //!
 //! The router's logits are f32 products. Of a token's logits (plus a selection bias, which balances experts in
 //! training) the `top_k` largest choose its experts, of equals the lower index. Their weights are the softmax over all
 //! logits without the bias, divided by the sum of the chosen (largest first) where the model renormalises.
-//!
-//! Tokens are grouped by expert, so that an expert's matrices are read once for all of them. A token's sum has a fixed
-//! order whatever the group: from zero, its experts by ascending index, each `sum = sum + (weight * y)` rounded twice,
-//! then the shared expert. Products are independent of how many rows they are made for, so the bits of a
-//! token do not depend on the tokens beside it.
+use std::ops::Range;
+
 use chalot_tensor::Activations;
-use chalot_tensor::elementwise::add_assign;
+use chalot_tensor::elementwise::add_bias;
 use chalot_tensor::exec::ShapeError;
 use chalot_tensor::linear::project;
 use chalot_tensor::softmax::softmax_rows;
 
-use super::blocks::{Pass, gated_ffn, to};
-use super::scratch::{FfnBuffers, room};
+use super::blocks::{Pass, to};
+use super::scratch::room;
 use crate::config::ExpertsConfig;
 use crate::weights::Experts;
 
-/// Which tokens visit which experts.
+/// The visits of a pass's tokens to the experts of a layer.
 #[derive(Default)]
 pub(super) struct Routing {
     logits: Vec<f32>,
@@ -27,72 +24,49 @@ pub(super) struct Routing {
     /// One token's experts, likeliest first.
     chosen: Vec<usize>,
     /// Sorted by expert, then token.
-    visits: Vec<Visit>,
-    /// The rows of one expert's tokens: `[n][hidden]`.
-    gathered: Activations,
+    pub visits: Vec<Visit>,
+    /// The visits of one expert each, by ascending expert.
+    pub groups: Vec<Group>,
 }
 
+/// A token visits an expert.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Visit {
-    expert: usize,
-    token: usize,
-    weight: f32,
+pub(super) struct Visit {
+    pub expert: usize,
+    pub token: usize,
+    pub weight: f32,
 }
 
-/// `out = sum of weight * expert(x)` over each token's experts, plus the shared expert; rows of `x` are tokens.
-pub(super) fn mixture(
-    pass: &Pass<'_>,
-    experts: &Experts,
-    x: &mut Activations,
-    routing: &mut Routing,
-    buffers: &mut FfnBuffers,
-    out: &mut [f32],
-) -> Result<(), ShapeError> {
-    let (m, hidden) = (pass.m, pass.config.hidden_size);
-    routing.route(pass, experts, x)?;
-    out.fill(0.0);
-    let Routing { visits, gathered, .. } = routing;
-    // Lent out, because the networks below use the other buffers.
-    let mut one = std::mem::take(&mut buffers.out);
-    for group in visits.chunk_by(|a, b| a.expert == b.expert) {
-        let expert = &experts.experts[group[0].expert];
-        let rows = room(&mut one, group.len() * hidden);
-        if group.len() == m {
-            // Every token of the pass, in order: no copy, and what is already quantized stays so.
-            gated_ffn(pass, expert, m, x, buffers, rows)?;
-        } else {
-            gather(x.as_f32(), hidden, group, gathered.set(group.len(), hidden));
-            gated_ffn(pass, expert, group.len(), gathered, buffers, rows)?;
-        }
-        scatter_add(rows, hidden, group, out);
-    }
-    if let Some(shared) = &experts.shared {
-        let rows = room(&mut one, m * hidden);
-        gated_ffn(pass, shared, m, x, buffers, rows)?;
-        add_assign(pass.exec, out, rows)?;
-    }
-    buffers.out = one;
-    Ok(())
+/// All visits to one expert.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Group {
+    pub expert: usize,
+    pub visits: Range<usize>,
 }
 
 impl Routing {
-    /// Fills `visits`.
-    fn route(&mut self, pass: &Pass<'_>, experts: &Experts, x: &mut Activations) -> Result<(), ShapeError> {
+    /// Fills `visits` and `groups`; rows of `x` are tokens.
+    pub fn route(
+        &mut self,
+        pass: &Pass<'_>,
+        experts: &Experts,
+        x: &mut Activations,
+    ) -> Result<(), ShapeError> {
         let count = experts.experts.len();
-        let Routing { logits, probabilities, chosen, visits, .. } = self;
+        let Routing { logits, probabilities, chosen, visits, groups } = self;
+        visits.clear();
+        groups.clear();
+        let Some(config) = &pass.config.experts else { return Ok(()) };
         let logits = room(logits, pass.m * count);
         let probabilities = room(probabilities, pass.m * count);
         project(pass.exec, x, [to(&experts.router, logits)])?;
         probabilities.copy_from_slice(logits);
         softmax_rows(pass.exec, probabilities, count)?;
         if let Some(bias) = &experts.selection_bias {
-            chalot_tensor::elementwise::add_bias(pass.exec, logits, bias)?;
+            add_bias(pass.exec, logits, bias)?;
         }
-        visits.clear();
-        let Some(config) = &pass.config.experts else { return Ok(()) };
-        for (token, (logits, probabilities)) in
-            logits.chunks_exact(count).zip(probabilities.chunks_exact(count)).enumerate()
-        {
+        let tokens = logits.chunks_exact(count).zip(probabilities.chunks_exact(count));
+        for (token, (logits, probabilities)) in tokens.enumerate() {
             choose(logits, config.top_k, chosen);
             let factor = weight_factor(config, probabilities, chosen);
             visits.extend(chosen.iter().map(|&expert| Visit {
@@ -102,6 +76,11 @@ impl Routing {
             }));
         }
         visits.sort_unstable_by_key(|visit| (visit.expert, visit.token));
+        let mut start = 0;
+        for group in visits.chunk_by(|a, b| a.expert == b.expert) {
+            groups.push(Group { expert: group[0].expert, visits: start..start + group.len() });
+            start += group.len();
+        }
         Ok(())
     }
 }
@@ -123,20 +102,6 @@ pub fn choose(scores: &[f32], k: usize, chosen: &mut Vec<usize>) {
 /// What the chosen probabilities are divided by.
 pub fn weight_factor(config: &ExpertsConfig, probabilities: &[f32], chosen: &[usize]) -> f32 {
     if config.renormalize { chosen.iter().map(|&expert| probabilities[expert]).sum() } else { 1.0 }
-}
-
-fn gather(x: &[f32], hidden: usize, group: &[Visit], rows: &mut [f32]) {
-    for (visit, row) in group.iter().zip(rows.chunks_exact_mut(hidden)) {
-        row.copy_from_slice(&x[visit.token * hidden..][..hidden]);
-    }
-}
-
-fn scatter_add(rows: &[f32], hidden: usize, group: &[Visit], out: &mut [f32]) {
-    for (visit, row) in group.iter().zip(rows.chunks_exact(hidden)) {
-        for (sum, y) in out[visit.token * hidden..][..hidden].iter_mut().zip(row) {
-            *sum += visit.weight * y;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ mod blocks;
 mod check;
 mod error;
 mod experts;
+mod foresight;
+mod mixture;
 mod scratch;
 
 use std::ops::Range;
@@ -33,6 +35,7 @@ use self::blocks::{Pass, attention_block, ffn_block};
 use self::scratch::{Scratch, room};
 use crate::config::RopeConfig;
 use crate::kv::KvShape;
+use crate::prefetch::Prefetcher;
 use crate::sequence::Sequence;
 use crate::weights::Model;
 
@@ -64,6 +67,7 @@ pub struct Engine {
     /// Hidden states of the pass: `[m][hidden]`.
     hidden: Vec<f32>,
     scratch: Scratch,
+    prefetcher: Option<Arc<Prefetcher>>,
 }
 
 impl Engine {
@@ -78,7 +82,27 @@ impl Engine {
         }
         check::check_model(&model)?;
         let ropes = rope_tables(&model)?;
-        Ok(Self { model, exec, options, ropes, hidden: Vec::new(), scratch: Scratch::default() })
+        Ok(Self {
+            model,
+            exec,
+            options,
+            ropes,
+            hidden: Vec::new(),
+            scratch: Scratch::default(),
+            prefetcher: None,
+        })
+    }
+
+    /// Has the weights read ahead of their use, and released after it. The prefetcher must have been made for the same model.
+    #[must_use]
+    pub fn with_prefetcher(mut self, prefetcher: Option<Arc<Prefetcher>>) -> Self {
+        self.prefetcher = prefetcher;
+        self
+    }
+
+    /// What reads the weights ahead of their use.
+    pub fn prefetcher(&self) -> Option<&Arc<Prefetcher>> {
+        self.prefetcher.as_ref()
     }
 
     /// The model.
@@ -176,7 +200,7 @@ impl Engine {
         first_position: usize,
         hidden: &mut [f32],
     ) -> Result<(), EngineError> {
-        let Self { model, exec, ropes, scratch, .. } = self;
+        let Self { model, exec, ropes, scratch, prefetcher, .. } = self;
         let config = &model.config;
         let width = config.hidden_size;
         let input = |what, found, expected| Err(EngineError::Input { what, found, expected });
@@ -199,12 +223,16 @@ impl Engine {
             return input("the first position", first_position, seq.kv.len(layer));
         }
         seq.kv.reserve(layers.clone(), first_position..first_position + m)?;
-        let pass = Pass { exec, config, ropes, first_position, m };
+        let prefetcher = prefetcher.as_deref();
+        let pass = Pass { exec, config, ropes, first_position, m, prefetcher, layers: &model.layers };
         let _awake = exec.pool.stay_awake();
+        if layers.start == 0 {
+            foresight::begin(&pass, &mut scratch.foresight, hidden)?;
+        }
         for index in layers {
             let layer = &model.layers[index];
             attention_block(&pass, index, &layer.attention, &mut seq.kv, scratch, hidden)?;
-            ffn_block(&pass, layer, scratch, hidden)?;
+            ffn_block(&pass, (index, layer), scratch, hidden)?;
         }
         Ok(())
     }

@@ -3,6 +3,8 @@ use chalot_tensor::Activations;
 use chalot_tensor::attention::AttentionScratch;
 
 use super::experts::Routing;
+use super::foresight::Foresight;
+use super::mixture::MixtureBuffers;
 
 /// Everything a pass writes besides the hidden states. Buffers grow to the largest pass seen and stay.
 #[derive(Default)]
@@ -14,6 +16,8 @@ pub(super) struct Scratch {
     pub attention: AttentionBuffers,
     pub ffn: FfnBuffers,
     pub routing: Routing,
+    pub mixture: MixtureBuffers,
+    pub foresight: Foresight,
     /// `[rows][vocab]`.
     pub logits: Vec<f32>,
 }
@@ -40,8 +44,6 @@ pub(super) struct FfnBuffers {
     pub spare: Vec<f32>,
     /// Input of down: `[m][intermediate]`.
     pub inner: Activations,
-    /// Output of one network among experts: `[m][hidden]`.
-    pub out: Vec<f32>,
 }
 
 /// The first `len` elements, which the caller is about to write. The old content stays: zeroing it would cost as much

@@ -2,6 +2,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chalot_formats::gguf::{self as container, Gguf};
@@ -15,6 +16,7 @@ use super::foreign::Foreign;
 use super::{LoadOptions, gguf, hf, llama2c, tensors};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::mapping::{Mapping, read_whole};
 use crate::native::{self, Native};
 use crate::weights::Model;
 
@@ -27,6 +29,8 @@ pub struct Source {
     file: String,
     path: Option<PathBuf>,
     pub(super) content: Content,
+    /// Of a single file that is mapped.
+    mapping: Option<Arc<Mapping>>,
 }
 
 impl std::fmt::Debug for Source {
@@ -74,9 +78,23 @@ impl Source {
     /// # Errors
     /// Nothing is there, it is none of these, or what describes it is damaged.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        Self::open_as(path, true)
+    }
+
+    /// As [`Source::open`], but reads the files into memory instead of mapping them: nothing that happens to them later
+    /// matters.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        Self::open_as(path, false)
+    }
+
+    fn open_as(path: &Path, mapped: bool) -> Result<Self, ModelError> {
         let metadata = std::fs::metadata(path).map_err(|error| ModelError::io(path, error))?;
-        let content = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
-        Ok(Self { file: path.display().to_string(), path: Some(path.into()), content })
+        let (content, mapping) =
+            if metadata.is_dir() { (open_folder(path, mapped)?, None) } else { open_file(path, mapped)? };
+        Ok(Self { file: path.display().to_string(), path: Some(path.into()), content, mapping })
     }
 
     /// A native file in memory, such as the model that ships in the program. `name` stands for the file in
@@ -86,7 +104,12 @@ impl Source {
     /// As [`Source::open`].
     pub fn from_static(bytes: &'static [u8], name: &str) -> Result<Self, ModelError> {
         let content = from_bytes(name, Bytes::from_static(bytes), true)?;
-        Ok(Self { file: name.into(), path: None, content })
+        Ok(Self { file: name.into(), path: None, content, mapping: None })
+    }
+
+    /// The mapped file in which the weights of a native model lie; `None` for all others.
+    pub fn mapping(&self) -> Option<&Arc<Mapping>> {
+        self.mapping.as_ref().filter(|_| self.kind() == SourceKind::Native)
     }
 
     /// What kind of thing it is.
@@ -191,20 +214,25 @@ impl Source {
     }
 }
 
-/// Maps a file.
-fn map(path: &Path) -> Result<Bytes, ModelError> {
-    let failed = |error| ModelError::io(path, error);
-    let file = File::open(path).map_err(failed)?;
-    // SAFETY: the bytes must not change while they are borrowed. No program can rule that out for a file; we
-    // map read-only, never write to a model file in place (`write_native` renames), and check indices against
-    // the length of the map, never against a length read again. Weights changed by others compute wrong
-    // numbers and nothing worse (`Matrix::from_image` takes any bytes); a truncated file ends the process
-    // with SIGBUS, as documented at `Source`.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-    Ok(Bytes::from_owner(map))
+/// The bytes of a file, and its mapping if it is to be mapped.
+fn bytes_of(path: &Path, mapped: bool) -> Result<(Bytes, Option<Arc<Mapping>>), ModelError> {
+    if !mapped {
+        return Ok((read_whole(path)?, None));
+    }
+    let mapping = Arc::new(Mapping::open(path)?);
+    Ok((Bytes::from_owner(Shared(mapping.clone())), Some(mapping)))
 }
 
-fn open_folder(path: &Path) -> Result<Content, ModelError> {
+/// A mapping, as an owner of bytes.
+struct Shared(Arc<Mapping>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+fn open_folder(path: &Path, mapped: bool) -> Result<Content, ModelError> {
     let json = path.join("config.json");
     if !json.is_file() {
         return Err(ModelError::NotAModel {
@@ -218,14 +246,14 @@ fn open_folder(path: &Path) -> Result<Content, ModelError> {
     let mut files = Vec::new();
     let mut shards = Vec::new();
     for path in shard_paths(path)? {
-        let bytes = map(&path)?;
+        let (bytes, _) = bytes_of(&path, mapped)?;
         shards.push(SafeTensors::parse(&path.display().to_string(), &bytes)?);
         files.push(bytes);
     }
     Ok(Content::Hf { config, shards: Shards::new(shards)?, files })
 }
 
-fn open_file(path: &Path) -> Result<Content, ModelError> {
+fn open_file(path: &Path, mapped: bool) -> Result<(Content, Option<Arc<Mapping>>), ModelError> {
     let file = path.display().to_string();
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if name.ends_with(".safetensors") || name.ends_with(".json") {
@@ -252,7 +280,8 @@ fn open_file(path: &Path) -> Result<Content, ModelError> {
             mend: "check the path".into(),
         });
     }
-    from_bytes(&file, map(path)?, is_gguf)
+    let (bytes, mapping) = bytes_of(path, mapped)?;
+    Ok((from_bytes(&file, bytes, is_gguf)?, mapping))
 }
 
 fn from_bytes(file: &str, bytes: Bytes, is_gguf: bool) -> Result<Content, ModelError> {

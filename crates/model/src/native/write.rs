@@ -62,8 +62,15 @@ enum Piece {
 
 impl<'a> NativeWriter<'a> {
     /// Collects in memory, or in `spool`.
-    pub(crate) fn new(path: &'a Path, spool: Option<File>) -> Self {
+    fn new(path: &'a Path, spool: Option<File>) -> Self {
         Self { path, spool, spooled: 0, entries: Vec::new() }
+    }
+
+    /// Collects on disk, in a file without a name beside `path`.
+    pub(crate) fn spooled(path: &'a Path) -> Result<Self, ModelError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let spool = tempfile::tempfile_in(folder).map_err(|error| ModelError::io(folder, error))?;
+        Ok(Self::new(path, Some(spool)))
     }
 
     /// A matrix.

@@ -83,14 +83,15 @@ impl Activations {
     /// to do.
     ///
     /// # Panics
-    /// As [`Activations::set`].
-    pub(crate) fn fill(
+    /// As [`Activations::set`]; when `w` has another number of columns.
+    pub fn fill(
         &mut self,
         exec: &Exec,
         (m, k): (usize, usize),
         w: &Matrix,
         rows: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
+        assert_eq!(w.cols(), k, "columns of the weights and features of a token");
         self.set(m, k);
         let fill = |x: &mut [f32], out: Option<QuantizedOut<'_>>| {
             let x = SharedOut::new(x);

@@ -16,6 +16,7 @@ pub(crate) mod lanes;
 mod product;
 mod project;
 mod reference;
+mod several;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -23,7 +24,10 @@ mod weights;
 use std::ops::Range;
 
 use self::lanes::Vectors;
-pub use self::project::{Projection, project, project_gated};
+pub use self::{
+    project::{Projection, project, project_gated},
+    several::{GatedProjection, project_each, project_gated_each},
+};
 use crate::{
     activations::Activations,
     exec::{Exec, ShapeError, Tiling},

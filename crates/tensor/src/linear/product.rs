@@ -128,9 +128,11 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// For `m` tokens.
-    pub fn of(exec: &Exec, w: &Matrix, m: usize) -> Self {
-        let (tiles, most) = (w.tiles(), exec.pool.threads() * TASKS_PER_THREAD);
+    /// For `m` tokens, where so many products share the threads: each is cut into fewer pieces then, because the beginning of a
+    /// piece waits for memory.
+    pub fn of(exec: &Exec, w: &Matrix, m: usize, products: usize) -> Self {
+        let tiles = w.tiles();
+        let most = (exec.pool.threads() * TASKS_PER_THREAD).div_ceil(products);
         if m <= exec.tiling.direct_tokens() {
             let work = w.bytes() / 4 * m.max(4);
             let row_parts = (work / exec.tiling.task_bytes()).clamp(1, most).min(tiles);

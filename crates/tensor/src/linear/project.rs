@@ -49,7 +49,7 @@ pub fn project<const N: usize>(
     for projection in &projections {
         x.make_for(exec, projection.w);
     }
-    let jobs = projections.map(|projection| Job::new(exec, projection, x));
+    let jobs = projections.map(|projection| Job::new(exec, projection, x, 1));
     exec.pool.run(jobs.iter().map(|job| job.split.count()).sum(), &|mut task| {
         for job in &jobs {
             if task < job.split.count() {
@@ -86,32 +86,23 @@ pub fn project_gated(
     };
     x.make_for(exec, gate.w);
     x.make_for(exec, up.w);
-    let (gate, up) = (Job::new(exec, gate, x), Job::new(exec, up, x));
+    let (gate, up) = (Job::new(exec, gate, x, 1), Job::new(exec, up, x, 1));
     let y = SharedOut::new(y);
     exec.pool.run(gate.split.count(), &|task| {
-        let piece = gate.split.piece(task);
-        gate.run(exec, vectors, &piece);
-        up.run(exec, vectors, &piece);
-        for token in piece.tokens(gate.m) {
-            // SAFETY: a task has its own pieces of all three.
-            let (gate, up, y) = unsafe {
-                (gate.outputs(token, &piece), up.outputs(token, &piece), gate.part_of(&y, token, &piece))
-            };
-            elementwise::gated_rows(exec.isa, act, gate, up, y);
-        }
+        gate.run_gated(&up, &y, (exec, act, vectors), &gate.split.piece(task));
     });
     Ok(())
 }
 
 impl<'a> Projection<'a> {
-    fn check(&self, op: &'static str, x: &Activations) -> Result<(), ShapeError> {
+    pub(super) fn check(&self, op: &'static str, x: &Activations) -> Result<(), ShapeError> {
         ShapeError::check(op, "x: features of a token", self.w.cols(), x.k())?;
         ShapeError::check(op, "y", x.m().saturating_mul(self.w.rows()), self.y.len())?;
         self.bias.map_or(Ok(()), |bias| ShapeError::check(op, "bias", self.w.rows(), bias.len()))
     }
 
     /// Where there are no vector instructions.
-    fn by_reference(self, exec: &Exec, x: &Activations) -> Result<&'a [f32], ShapeError> {
+    pub(super) fn by_reference(self, exec: &Exec, x: &Activations) -> Result<&'a [f32], ShapeError> {
         reference::matmul(exec, self.w, x.as_f32(), self.y);
         if let Some(bias) = self.bias {
             add_bias(exec, self.y, bias)?;
@@ -121,30 +112,50 @@ impl<'a> Projection<'a> {
 }
 
 /// A projection cut into pieces.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     product: Product<'a>,
     bias: Option<&'a [f32]>,
     m: usize,
     rows: usize,
     y: SharedOut<'a, f32>,
-    split: Split,
+    pub split: Split,
 }
 
 impl<'a> Job<'a> {
-    fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations) -> Self {
+    /// One of so many `products` that share the threads.
+    pub fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations, products: usize) -> Self {
         let Projection { w, bias, y } = projection;
         let y = SharedOut::new(y);
-        let split = Split::of(exec, w, x.m());
+        let split = Split::of(exec, w, x.m(), products);
         Self { product: Product::new(w, x, y), bias, m: x.m(), rows: w.rows(), y, split }
     }
 
-    fn run(&self, exec: &Exec, vectors: Vectors, piece: &Piece) {
+    pub fn run(&self, exec: &Exec, vectors: Vectors, piece: &Piece) {
         self.product.run(vectors, piece.clone());
         let Some(bias) = self.bias else { return };
         for token in piece.tokens(self.m) {
             // SAFETY: the piece is this task's.
             let y = unsafe { self.outputs(token, piece) };
             elementwise::add_rows(exec.isa, y, &bias[piece.rows(self.rows)]);
+        }
+    }
+
+    /// A piece of this job, of `up`, and of `y = act(this) * up`, while it is in the cache.
+    pub fn run_gated(
+        &self,
+        up: &Job<'_>,
+        y: &SharedOut<'_, f32>,
+        (exec, act, vectors): (&Exec, Activation, Vectors),
+        piece: &Piece,
+    ) {
+        self.run(exec, vectors, piece);
+        up.run(exec, vectors, piece);
+        for token in piece.tokens(self.m) {
+            // SAFETY: a task has its own pieces of all three.
+            let (gate, up, y) = unsafe {
+                (self.outputs(token, piece), up.outputs(token, piece), self.part_of(y, token, piece))
+            };
+            elementwise::gated_rows(exec.isa, act, gate, up, y);
         }
     }
 

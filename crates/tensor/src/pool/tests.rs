@@ -1,4 +1,5 @@
 use std::{
+    cell::UnsafeCell,
     collections::HashSet,
     sync::{Barrier, atomic::AtomicU32},
     time::Duration,

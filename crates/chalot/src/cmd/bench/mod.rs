@@ -5,7 +5,9 @@
 //! shares follow from the printed numbers.
 mod attention;
 mod decode;
+mod experts;
 mod kernels;
+mod prefetch;
 mod prefill;
 mod speculate;
 mod subject;
@@ -39,6 +41,11 @@ pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
             speculate::speculate(&args, settings)
         }
         What::Tokenizer(args) => tokenizer::tokenizer(&args, settings),
+        What::Experts(mut args) => {
+            args.packing.resolve(packing);
+            experts::experts(&args, settings)
+        }
+        What::Prefetch(args) => prefetch::prefetch(&args, settings),
     }
 }
 
@@ -46,6 +53,13 @@ pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
 pub fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The sample that a share of them does not exceed: the 99th percentile for 0.99. NaN when there are none.
+fn quantile(mut samples: Vec<f64>, share: f64) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    let rank = (share * samples.len() as f64).ceil() as usize;
+    samples.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
 }
 
 /// "85%"
@@ -63,5 +77,14 @@ mod tests {
         assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.0);
         assert_eq!(median(vec![5.0]), 5.0);
         assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn quantiles() {
+        let samples: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(quantile(samples.clone(), 0.99), 198.0);
+        assert_eq!(quantile(samples, 1.0), 200.0);
+        assert_eq!(quantile(vec![5.0], 0.99), 5.0);
+        assert!(quantile(vec![], 0.99).is_nan());
     }
 }

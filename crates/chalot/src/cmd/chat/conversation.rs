@@ -58,6 +58,11 @@ impl Answer {
 }
 
 impl<'m> Conversation<'m> {
+    /// Whom it is with.
+    pub fn model(&self) -> &'m TextModel {
+        self.model
+    }
+
     pub fn new(
         model: &'m TextModel,
         session: Session,

@@ -112,7 +112,7 @@ fn turn(conversation: &mut Conversation, text: &str, stats: bool, console: Conso
         _ => {}
     }
     if stats {
-        console.note(&figures(&answer.completion.stats));
+        console.note(&(figures(&answer.completion.stats) + &open::prefetch_figures(conversation.model())));
         if let Some(speculation) = &answer.completion.stats.speculation {
             console.note(&speculation_figures(speculation));
         }

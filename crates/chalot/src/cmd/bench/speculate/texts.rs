@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Outcome, Pair};
 use crate::{
-    args::{Holding, WeightsChoice, bench::SpeculateBench},
+    args::{Holding, bench::SpeculateBench},
     cmd::open,
     settings::Settings,
 };
@@ -81,8 +81,7 @@ pub fn repeat(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<Text
 }
 
 fn open(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<TextModel> {
-    let holding = Holding { kv: None, weights: WeightsChoice::Auto, tokenizer: None };
-    Ok(open::open(args.model.as_ref(), &holding, None, settings)?)
+    Ok(open::open(args.model.as_ref(), &Holding::default(), None, settings)?)
 }
 
 /// Every prompt's text, without drafts and with them in turn. What is learnt about drafts goes from text to text, as in a chat.

@@ -3,6 +3,9 @@
 //! Weights are made in the kernels' own order, at the speed of writing memory; nothing is quantized. Scales are such that
 //! signals keep their size from layer to layer, so that every operation meets ordinary numbers. What such a model says
 //! is noise; how fast it says it is not.
+mod trace;
+mod write;
+
 use bytes::Bytes;
 use chalot_simd::AlignedVec;
 use chalot_tensor::{
@@ -13,15 +16,20 @@ use chalot_tensor::{
 use half::f16;
 
 use crate::{
-    config::{Biases, LayerConfig, ModelConfig, QkNorm, RopeConfig},
-    weights::{Attention, Ffn, GatedFfn, Layer, Linear, Model},
+    config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig},
+    weights::{Attention, Experts, Ffn, GatedFfn, Layer, Linear, Model},
 };
 
-/// The shapes that [`shape`] knows by name.
-pub const SHAPES: [&str; 5] = ["bitnet-2b", "llama-8b", "qwen3-1.7b", "smollm2-135m", "tiny"];
+pub use self::trace::TokenTrace;
+pub use self::write::write_synthetic;
 
-/// The configuration of a model known by name: BitNet b1.58 2B-4T, Llama 3 8B, Qwen3 1.7B, SmolLM2 135M, and one that is
-/// made in no time, for tests.
+/// The shapes that [`shape`] knows by name.
+pub const SHAPES: [&str; 8] =
+    ["bitnet-2b", "llama-8b", "qwen3-1.7b", "smollm2-135m", "moe-64x24", "moe-2b", "tiny", "tiny-moe"];
+
+/// The configuration of a model known by name: BitNet b1.58 2B-4T, Llama 3 8B, Qwen3 1.7B, SmolLM2 135M; two mixtures, one of
+/// 64 experts in each of 24 layers (9.7 G parameters, 1.6 G of them for a token; the experts are of OLMoE's size) and one of
+/// 2 G parameters (0.3 G for a token); and two that are made in no time, for tests.
 pub fn shape(name: &str) -> Option<ModelConfig> {
     let plain = |hidden, intermediate, layers, (heads, kv_heads, head_dim): (usize, usize, usize), vocab| {
         let rope =
@@ -60,7 +68,25 @@ pub fn shape(name: &str) -> Option<ModelConfig> {
         sub_norms: true,
         ..config
     };
+    let mixture = |config: ModelConfig, (count, top_k, intermediate_size)| ModelConfig {
+        family: "qwen3moe".to_owned(),
+        layers: vec![LayerConfig { window: None, rope: 0, experts: true }; config.layers.len()],
+        qk_norm: QkNorm::Head,
+        experts: Some(ExpertsConfig {
+            count,
+            top_k,
+            intermediate_size,
+            renormalize: true,
+            shared_intermediate_size: None,
+            sub_norms: false,
+            scale: 1.0,
+        }),
+        ..config
+    };
     Some(match name {
+        "moe-64x24" => mixture(plain(2048, 8192, 24, (16, 16, 128), 8192), (64, 8, 1024)),
+        "moe-2b" => mixture(plain(1024, 5120, 16, (16, 4, 64), 8192), (32, 4, 1280)),
+        "tiny-moe" => mixture(plain(64, 128, 3, (4, 2, 16), 8192), (8, 2, 64)),
         "bitnet-2b" => bitnet(plain(2560, 6912, 30, (20, 5, 128), 128_256)),
         "llama-8b" => {
             ModelConfig { tied_embeddings: false, ..plain(4096, 14_336, 32, (32, 8, 128), 128_256) }
@@ -78,7 +104,9 @@ pub fn shape(name: &str) -> Option<ModelConfig> {
 
 /// A model with random weights: those of the layers in the format `weights`, embedding and head in `head`.
 ///
-/// The same arguments make the same model. There is no support for experts and biases: no shape has them.
+/// The same arguments make the same model. There is no support for biases and shared experts: no shape has them. The routers
+/// and the embedding of a mixture are such that a text's tokens visit experts as those of a trained model do: see
+/// [`TokenTrace`].
 ///
 /// # Errors
 /// [`MatrixError`] when a format or a shape of the configuration is impossible.
@@ -88,23 +116,32 @@ pub fn synthetic(
     head: Format,
     seed: u64,
 ) -> Result<Model, MatrixError> {
-    let mut maker = Maker { format: weights, seed };
-    let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-    let layers = config.layers.iter().map(|_| maker.layer(&config)).collect::<Result<_, _>>()?;
-    maker.format = head;
-    let embedding = maker.matrix(vocab, hidden)?;
-    let head = if config.tied_embeddings { None } else { Some(maker.matrix(vocab, hidden)?) };
-    Ok(Model { embedding, layers, final_norm: vec![1.0; hidden], head, config })
+    let mut maker = Maker { weights, head, seed };
+    let layers =
+        (0..config.num_layers()).map(|index| maker.layer(&config, index)).collect::<Result<_, _>>()?;
+    let embedding = maker.embedding(&config)?;
+    let head = maker.head(&config)?;
+    Ok(Model { embedding, layers, final_norm: vec![1.0; config.hidden_size], head, config })
 }
 
+/// Makes the parts of a model, in any order: each has a seed of its own.
 struct Maker {
-    format: Format,
+    weights: Format,
+    head: Format,
     seed: u64,
 }
 
+/// What the outputs of a mixture model's blocks are multiplied by. Random blocks write as much into the residual stream as
+/// they read from it, trained ones much less; by this the experts of a layer are foretold from the layer before about as
+/// often as in trained mixtures (four of five).
+const MIXTURE_OUTPUT: f32 = 0.25;
+
 impl Maker {
-    fn layer(&mut self, config: &ModelConfig) -> Result<Layer, MatrixError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    /// Layer number `index`.
+    fn layer(&mut self, config: &ModelConfig, index: usize) -> Result<Layer, MatrixError> {
+        let hidden = config.hidden_size;
+        let experts = config.experts.as_ref().filter(|_| config.layers[index].experts);
+        let output = if config.experts.is_some() { MIXTURE_OUTPUT } else { 1.0 };
         let (q, kv) = (config.q_width(), config.kv_width());
         let head_norm = match config.qk_norm {
             QkNorm::None => None,
@@ -120,30 +157,101 @@ impl Maker {
                 q: self.linear(q, hidden)?,
                 k: self.linear(kv, hidden)?,
                 v: self.linear(kv, hidden)?,
-                o: self.linear(hidden, q)?,
+                o: self.scaled(hidden, q, output)?,
                 q_norm: head_norm.map(|(q, _)| ones(q)),
                 k_norm: head_norm.map(|(_, k)| ones(k)),
                 sub_norm: sub_norm(q),
                 post_norm: post_norm(),
             },
             ffn_norm: ones(hidden),
-            ffn: Ffn::Dense(GatedFfn {
-                gate: self.linear(inner, hidden)?,
-                up: self.linear(inner, hidden)?,
-                down: self.linear(hidden, inner)?,
-                sub_norm: sub_norm(inner),
-            }),
+            ffn: match experts {
+                None => Ffn::Dense(self.network(config, config.intermediate_size, output)?),
+                Some(experts) => Ffn::Experts(self.experts(config, experts, output)?),
+            },
             ffn_post_norm: post_norm(),
         })
     }
 
-    fn linear(&mut self, rows: usize, cols: usize) -> Result<Linear, MatrixError> {
-        Ok(Linear { weight: self.matrix(rows, cols)?, bias: None })
+    fn network(&mut self, config: &ModelConfig, width: usize, output: f32) -> Result<GatedFfn, MatrixError> {
+        let hidden = config.hidden_size;
+        Ok(GatedFfn {
+            gate: self.linear(width, hidden)?,
+            up: self.linear(width, hidden)?,
+            down: self.scaled(hidden, width, output)?,
+            sub_norm: config.sub_norms.then(|| vec![1.0; width]),
+        })
     }
 
-    fn matrix(&mut self, rows: usize, cols: usize) -> Result<Matrix, MatrixError> {
+    fn experts(
+        &mut self,
+        config: &ModelConfig,
+        experts: &ExpertsConfig,
+        output: f32,
+    ) -> Result<Experts, MatrixError> {
+        let (hidden, width) = (config.hidden_size, experts.intermediate_size);
+        let parts = [(width, hidden, 1.0), (width, hidden, 1.0), (hidden, width, output)];
+        let parts =
+            parts.map(|(rows, cols, factor)| (MatrixSpec { format: self.weights, rows, cols }, factor));
+        let mut lens = [0; 3];
+        for (len, (spec, _)) in lens.iter_mut().zip(&parts) {
+            *len = spec.image_len()?;
+        }
+        // One piece of memory for all: matrices of less than a huge page would each lie on small ones.
+        let mut memory = AlignedVec::<u8>::zeroed(lens.iter().sum::<usize>() * experts.count);
+        let mut rest = &mut memory[..];
+        for ((spec, factor), len) in (0..experts.count).flat_map(|_| parts.iter().zip(lens)) {
+            self.seed += 1;
+            if let Some(image) = rest.split_off_mut(..len) {
+                fill_image(image, spec, self.seed, *factor);
+            }
+        }
+        let mut images = Bytes::from_owner(memory);
+        let mut next = |index: usize| {
+            let weight = Matrix::from_image(parts[index].0, images.split_to(lens[index]))?;
+            Ok::<_, MatrixError>(Linear { weight, bias: None })
+        };
+        let mut networks = Vec::with_capacity(experts.count);
+        for _ in 0..experts.count {
+            let (gate, up, down) = (next(0)?, next(1)?, next(2)?);
+            let sub_norm = config.sub_norms.then(|| vec![1.0; width]);
+            networks.push(GatedFfn { gate, up, down, sub_norm });
+        }
         self.seed += 1;
-        random_matrix(MatrixSpec { format: self.format, rows, cols }, self.seed)
+        let weight = trace::router(experts.count, config.hidden_size, self.seed)?;
+        Ok(Experts {
+            router: Linear { weight, bias: None },
+            selection_bias: None,
+            experts: networks,
+            shared: None,
+        })
+    }
+
+    /// The embedding; that of a mixture is made for [`TokenTrace`].
+    fn embedding(&mut self, config: &ModelConfig) -> Result<Matrix, MatrixError> {
+        self.seed += 1;
+        if config.experts.is_some() {
+            return trace::embedding(config.vocab_size, config.hidden_size, self.head, self.seed);
+        }
+        let spec = MatrixSpec { format: self.head, rows: config.vocab_size, cols: config.hidden_size };
+        random_matrix(spec, self.seed)
+    }
+
+    /// The head, unless it is the embedding.
+    fn head(&mut self, config: &ModelConfig) -> Result<Option<Matrix>, MatrixError> {
+        self.seed += 1;
+        let spec = MatrixSpec { format: self.head, rows: config.vocab_size, cols: config.hidden_size };
+        (!config.tied_embeddings).then(|| random_matrix(spec, self.seed)).transpose()
+    }
+
+    fn linear(&mut self, rows: usize, cols: usize) -> Result<Linear, MatrixError> {
+        self.scaled(rows, cols, 1.0)
+    }
+
+    /// A projection whose outputs are `factor` times as large as its inputs.
+    fn scaled(&mut self, rows: usize, cols: usize, factor: f32) -> Result<Linear, MatrixError> {
+        self.seed += 1;
+        let spec = MatrixSpec { format: self.weights, rows, cols };
+        Ok(Linear { weight: random_scaled(spec, self.seed, factor)?, bias: None })
     }
 }
 
@@ -152,7 +260,18 @@ impl Maker {
 /// # Errors
 /// [`MatrixError`] when the specification is impossible.
 pub fn random_matrix(spec: MatrixSpec, seed: u64) -> Result<Matrix, MatrixError> {
+    random_scaled(spec, seed, 1.0)
+}
+
+/// The same with outputs of `factor` times that size; the weights of the float formats, which have no scales, stay as they are.
+fn random_scaled(spec: MatrixSpec, seed: u64, factor: f32) -> Result<Matrix, MatrixError> {
     let mut image = AlignedVec::<u8>::zeroed(spec.image_len()?);
+    fill_image(&mut image, &spec, seed, factor);
+    Matrix::from_image(spec, Bytes::from_owner(image))
+}
+
+/// Writes the image of such a matrix.
+fn fill_image(image: &mut [u8], spec: &MatrixSpec, seed: u64, factor: f32) {
     fill_weights(&mut image[spec.weights()], spec.format, seed);
     // The root mean square of the codes, so that sums of `cols` products have that of one activation.
     let spread = match spec.format {
@@ -162,7 +281,7 @@ pub fn random_matrix(spec: MatrixSpec, seed: u64) -> Result<Matrix, MatrixError>
         Format::Trit2(_) => 0.71,
         Format::Trit5(_) => 0.82,
     };
-    let scale = 1.0 / (spread * (spec.cols as f32).sqrt());
+    let scale = factor / (spread * (spec.cols as f32).sqrt());
     match spec.format {
         Format::Int8(ScaleBy::Group(_)) | Format::Int4 { .. } => {
             fill(&mut image[spec.scales()], f16::from_f32(scale).to_le_bytes());
@@ -170,7 +289,6 @@ pub fn random_matrix(spec: MatrixSpec, seed: u64) -> Result<Matrix, MatrixError>
         }
         _ => fill(&mut image[spec.scales()], scale.to_le_bytes()),
     }
-    Matrix::from_image(spec, Bytes::from_owner(image))
 }
 
 fn fill<const N: usize>(bytes: &mut [u8], value: [u8; N]) {
