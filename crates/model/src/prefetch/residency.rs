@@ -232,7 +232,7 @@ impl Residency {
         {
             return Some(self.evict(victim));
         }
-        while let Some(slot) = self.front(true) {
+        if let Some(slot) = self.front(true) {
             let over = self.resident + self.slots[slot].bytes > self.limit;
             if over && let Some(victim) = self.victim(0.0) {
                 return Some(self.evict(victim));
