@@ -102,7 +102,7 @@
 //! println!("{}", BrainMap::of(&model.model.config)); // which layers are shallow, which deep
 //! let mut decoder = SpeculativeDecoder::new(&model, SpeculativeConfig::default())?;
 //! let greedy = chalot::model::SamplingParams::greedy();
-//! assert_eq!(decoder.generate_speculative(&[1, 2, 3], 8, &greedy)?.len(), 8);
+//! assert!(decoder.generate_speculative(&[1, 2, 3], 8, &greedy)?.len() <= 8);
 //! # Ok(())
 //! # }
 //! ```
