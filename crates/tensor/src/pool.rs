@@ -20,7 +20,6 @@
 //!
 //! A pool that is busy (a task calls `run` again, or another thread is in `run`) runs the newcomer's tasks on
 //! the newcomer's own thread: no waiting, so no deadlock, and the results are the same.
-
 //!
 //! `tools/loom` checks the protocol: every order of events of small cases, in the memory model of the language.
 

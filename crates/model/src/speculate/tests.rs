@@ -171,7 +171,6 @@ fn the_distribution_is_the_targets() {
                 let (texts, right) =
                     world.texts(TEXTS, Some(&mut speculator(&model, mode, rule, temperature)));
                 let distance = world.distance(&texts);
-                println!("{rule:?} {mode:?} at {}: {distance:.1}, {right:.2} are right", params.temperature);
                 assert!(distance < NEAR, "{rule:?}, {mode:?}, {params:?}: {distance}");
                 assert!(right > 0.005 && right < 0.98, "{rule:?}, {mode:?}, {params:?}: {right} of drafts");
             }
@@ -209,7 +208,6 @@ fn wrong_rules_are_found_out() {
             speculator.reject = rule;
             let (texts, _) = world.texts(MANY_TEXTS, Some(&mut speculator));
             let distance = world.distance(&texts);
-            println!("{name} at {}: {distance:.1}", params.temperature);
             assert!(distance > FAR, "{name}, {params:?}: {distance}");
         }
     }
