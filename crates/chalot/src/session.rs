@@ -149,12 +149,8 @@ impl Session {
         let eog = if options.ignore_eos { &[] } else { self.tokenizer.eog_tokens() };
         let limits = GenerationOptions { stop: eog, max_tokens: options.max_tokens };
         let (engine, sequence) = (&mut self.engine, &mut self.sequence);
-        let mut generation = match &mut self.speculator {
-            None => Generation::start(engine, sequence, sampler, prompt, limits)?,
-            Some(speculator) => {
-                Generation::speculative(engine, sequence, sampler, prompt, limits, speculator)?
-            }
-        };
+        let mut generation = Generation::start(engine, sequence, sampler, prompt, limits)?
+            .speculate(self.speculator.as_mut())?;
         let mut stream = self.tokenizer.stream().skip_specials(!options.special);
         let mut interrupted =
             listener(Step::Prompt { done: prompt.len() - reused, total: prompt.len() - reused });

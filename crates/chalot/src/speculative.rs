@@ -109,12 +109,8 @@ impl SpeculativeDecoder {
         let mut sampler = Sampler::new(params.clone())?;
         let options = GenerationOptions { stop: &self.ends, max_tokens: Some(max_tokens) };
         let (engine, sequence) = (&mut self.engine, &mut self.sequence);
-        let mut generation = match &mut self.speculator {
-            None => Generation::start(engine, sequence, &mut sampler, prompt, options)?,
-            Some(speculator) => {
-                Generation::speculative(engine, sequence, &mut sampler, prompt, options, speculator)?
-            }
-        };
+        let mut generation = Generation::start(engine, sequence, &mut sampler, prompt, options)?
+            .speculate(self.speculator.as_mut())?;
         let tokens = generation.by_ref().collect::<Result<Vec<_>, _>>()?;
         if let Some(stats) = generation.stats().speculation {
             self.total.add(&stats);

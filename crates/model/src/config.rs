@@ -73,6 +73,20 @@ pub struct ModelConfig {
     pub shallow_layers: usize,
 }
 
+/// The sizes that every decoder has, as the fields of [`ModelConfig`] with their names.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Dimensions {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub num_layers: usize,
+    pub num_heads: usize,
+    pub num_kv_heads: usize,
+    pub head_dim: usize,
+    pub intermediate_size: usize,
+    pub context_length: usize,
+}
+
 /// One rotary position embedding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +173,44 @@ fn one() -> f32 {
 const MAX_DIM: usize = 1 << 28;
 
 impl ModelConfig {
+    /// A plain Llama without a name, its head not tied, positions rotated by halves of a head with theta 10,000: other families
+    /// differ from it in a few fields.
+    pub fn llama(dimensions: Dimensions) -> Self {
+        let Dimensions { head_dim, .. } = dimensions;
+        let rope = RopeConfig {
+            style: RopeStyle::Neox,
+            theta: 10_000.0,
+            dims: head_dim,
+            scaling: RopeScaling::None,
+        };
+        Self {
+            name: String::new(),
+            family: "llama".into(),
+            vocab_size: dimensions.vocab_size,
+            hidden_size: dimensions.hidden_size,
+            num_heads: dimensions.num_heads,
+            num_kv_heads: dimensions.num_kv_heads,
+            head_dim,
+            intermediate_size: dimensions.intermediate_size,
+            context_length: dimensions.context_length,
+            norm_eps: 1e-5,
+            activation: Activation::Silu,
+            rope: vec![rope],
+            attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            attention_soft_cap: None,
+            final_soft_cap: None,
+            embedding_scale: 1.0,
+            tied_embeddings: false,
+            qk_norm: QkNorm::None,
+            sub_norms: false,
+            post_norms: false,
+            biases: Biases::default(),
+            layers: vec![LayerConfig { window: None, rope: 0, experts: false }; dimensions.num_layers],
+            experts: None,
+            shallow_layers: 0,
+        }
+    }
+
     /// Number of layers.
     pub fn num_layers(&self) -> usize {
         self.layers.len()

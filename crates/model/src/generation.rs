@@ -116,33 +116,6 @@ impl<'a> Generation<'a> {
         prompt: &[u32],
         options: GenerationOptions<'a>,
     ) -> Result<Self, EngineError> {
-        Self::begin(engine, seq, sampler, prompt, options, None)
-    }
-
-    /// As [`Generation::start`], several tokens a pass where drafts are right: the same text (see [`crate::speculate`] for what
-    /// that means where tokens are sampled).
-    ///
-    /// # Errors
-    /// As [`Generation::start`].
-    pub fn speculative(
-        engine: &'a mut Engine,
-        seq: &'a mut Sequence,
-        sampler: &'a mut Sampler,
-        prompt: &[u32],
-        options: GenerationOptions<'a>,
-        speculator: &'a mut Speculator,
-    ) -> Result<Self, EngineError> {
-        Self::begin(engine, seq, sampler, prompt, options, Some(speculator))
-    }
-
-    fn begin(
-        engine: &'a mut Engine,
-        seq: &'a mut Sequence,
-        sampler: &'a mut Sampler,
-        prompt: &[u32],
-        options: GenerationOptions<'a>,
-        mut speculator: Option<&'a mut Speculator>,
-    ) -> Result<Self, EngineError> {
         let begin = Instant::now();
         // The last token is computed in any case: its logits are what is needed.
         let known = &prompt[..prompt.len().saturating_sub(1)];
@@ -157,16 +130,29 @@ impl<'a> Generation<'a> {
         seq.truncate(reused);
         let logits = engine.forward(seq, &prompt[reused..])?;
         let next = sampler.sample(logits, seq.tokens());
-        if let Some(speculator) = &mut speculator {
-            speculator.begin(seq, sampler)?;
-        }
         let stats = GenerationStats {
             reused_tokens: reused,
             prompt_tokens: new,
             prompt_time: begin.elapsed(),
             ..GenerationStats::default()
         };
-        Ok(Self { engine, seq, sampler, options, speculator, next, finish: None, stats })
+        Ok(Self { engine, seq, sampler, options, speculator: None, next, finish: None, stats })
+    }
+
+    /// From here on several tokens a pass where drafts are right: the same text (see [`crate::speculate`] for what that means
+    /// where tokens are sampled). `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// [`EngineError`] when there is no memory for what drafting needs.
+    pub fn speculate(
+        mut self,
+        speculator: impl Into<Option<&'a mut Speculator>>,
+    ) -> Result<Self, EngineError> {
+        self.speculator = speculator.into();
+        if let Some(speculator) = &mut self.speculator {
+            speculator.begin(self.seq, self.sampler)?;
+        }
+        Ok(self)
     }
 
     /// Why it ended; `None` while it has not.

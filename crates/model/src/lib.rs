@@ -26,7 +26,7 @@ mod truncation;
 pub mod weights;
 
 pub use chalot_tensor::attention::KvType;
-pub use config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
+pub use config::{Biases, Dimensions, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
 pub use convert::{ConvertOptions, ConvertTo, convert};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use error::ModelError;

@@ -61,11 +61,8 @@ fn generate(
     speculator: Option<&mut Speculator>,
 ) -> Text {
     let mut sampler = Sampler::new(params.clone()).unwrap();
-    let mut generation = match speculator {
-        None => Generation::start(engine, seq, &mut sampler, prompt, options),
-        Some(speculator) => Generation::speculative(engine, seq, &mut sampler, prompt, options, speculator),
-    }
-    .unwrap();
+    let generation = Generation::start(engine, seq, &mut sampler, prompt, options).unwrap();
+    let mut generation = generation.speculate(speculator).unwrap();
     let tokens = generation.by_ref().map(Result::unwrap).collect();
     Text { tokens, finish: generation.finish(), stats: generation.stats() }
 }
@@ -297,11 +294,8 @@ fn breaking_off_inside_a_draft_leaves_nothing_behind() {
         for part in [taken, 20] {
             let so_far = text.clone();
             let engine = &mut engine;
-            let mut generation = match speculator.as_deref_mut() {
-                None => Generation::start(engine, &mut seq, &mut sampler, &so_far, options),
-                Some(s) => Generation::speculative(engine, &mut seq, &mut sampler, &so_far, options, s),
-            }
-            .unwrap();
+            let generation = Generation::start(engine, &mut seq, &mut sampler, &so_far, options).unwrap();
+            let mut generation = generation.speculate(speculator.as_deref_mut()).unwrap();
             text.extend(generation.by_ref().take(part).map(Result::unwrap));
             generation.close();
             assert_eq!(seq.tokens(), &text[..text.len() - 1]);
@@ -330,9 +324,8 @@ fn where_only_tokens_fit_no_drafts_are_made() {
     let mut speculator = Speculator::new(&model, fixed(DraftMode::Shallow, 8)).unwrap();
     let limits = GenerationOptions { stop: &[], max_tokens: None };
     let mut sampler = Sampler::new(SamplingParams::greedy()).unwrap();
-    let mut generation =
-        Generation::speculative(&mut engine, &mut seq, &mut sampler, &[1, 2], limits, &mut speculator)
-            .unwrap();
+    let generation = Generation::start(&mut engine, &mut seq, &mut sampler, &[1, 2], limits).unwrap();
+    let mut generation = generation.speculate(&mut speculator).unwrap();
     let made = generation.by_ref().take_while(Result::is_ok).count();
     assert_eq!((made, seq.len()), (63, 64), "63 tokens, the last of which is not computed");
 }

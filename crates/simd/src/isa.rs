@@ -18,15 +18,24 @@ pub enum IsaKind {
     Avx2,
     /// [`IsaKind::Avx2`] and the 256-bit `vpdpbusd` of AVX-VNNI (Intel Alder Lake, AMD Zen 5 and later).
     AvxVnni,
-    /// AVX-512 F, BW, VL, DQ, VBMI and VNNI (Intel Ice Lake, AMD Zen 4 and later).
+    /// AVX-512 F, BW, VL, DQ and VNNI (Intel Cascade Lake).
     Avx512,
+    /// [`IsaKind::Avx512`] and the permutations of bytes of VBMI (Intel Ice Lake, AMD Zen 4 and later).
+    Avx512Vbmi,
 }
 
 impl IsaKind {
-    const ALL: [IsaKind; 6] =
-        [IsaKind::Scalar, IsaKind::Neon, IsaKind::NeonDot, IsaKind::Avx2, IsaKind::AvxVnni, IsaKind::Avx512];
+    const ALL: [IsaKind; 7] = [
+        IsaKind::Scalar,
+        IsaKind::Neon,
+        IsaKind::NeonDot,
+        IsaKind::Avx2,
+        IsaKind::AvxVnni,
+        IsaKind::Avx512,
+        IsaKind::Avx512Vbmi,
+    ];
 
-    /// The name that [`FromStr`] understands: `scalar`, `neon`, `neondot`, `avx2`, `avxvnni` or `avx512`.
+    /// The name that [`FromStr`] understands: `scalar`, `neon`, `neondot`, `avx2`, `avxvnni`, `avx512` or `avx512vbmi`.
     pub fn name(self) -> &'static str {
         match self {
             IsaKind::Scalar => "scalar",
@@ -35,6 +44,7 @@ impl IsaKind {
             IsaKind::Avx2 => "avx2",
             IsaKind::AvxVnni => "avxvnni",
             IsaKind::Avx512 => "avx512",
+            IsaKind::Avx512Vbmi => "avx512vbmi",
         }
     }
 
@@ -61,9 +71,10 @@ impl IsaKind {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vbmi")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx512Vbmi => IsaKind::Avx512.detected() && is_x86_feature_detected!("avx512vbmi"),
             #[allow(unreachable_patterns)] // kinds of other architectures
             _ => false,
         }
@@ -172,7 +183,7 @@ mod tests {
         let error = "mmx".parse::<IsaKind>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown instruction set `mmx`; known are scalar neon neondot avx2 avxvnni avx512"
+            "unknown instruction set `mmx`; known are scalar neon neondot avx2 avxvnni avx512 avx512vbmi"
         );
     }
 

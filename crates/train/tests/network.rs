@@ -46,7 +46,7 @@ fn parameter<'a>(network: &'a Network, name: &str) -> &'a [f32] {
 fn quantization_is_phased_in_from_the_float_network_to_the_ternary_one() {
     let mut ternary = network(&architecture(), 5);
     let mut float = network(&Architecture { ternary: false, ..architecture() }, 9);
-    float.upcycle(&ternary);
+    float.take_from(&ternary);
     assert!(logits(&mut ternary, 0.0) == logits(&mut float, 1.0), "lambda 0 is the float network");
     let full = logits(&mut ternary, 1.0);
     let mut far = |lambda| -> f64 {
@@ -85,7 +85,7 @@ fn the_last_layer_can_be_left_out() {
 fn experts_begin_as_slices_of_a_dense_layer() {
     let dense = network(&architecture(), 5);
     let mut made = network(&experts(3, 2), 6);
-    made.upcycle(&dense);
+    made.take_from(&dense);
     let (hidden, width) = (32, 32);
     let of_dense = |part: &str| parameter(&dense, &format!("model.layers.1.mlp.{part}_proj.weight"));
     let of_expert = |expert: usize, part: &str| {
@@ -111,7 +111,7 @@ fn a_network_of_the_same_shape_is_copied_whole() {
     from.balance(&[vec![9, 1, 1, 1], vec![1, 1, 9, 1]], 0.5);
     let mut made = network(&experts(4, 2), 6);
     assert!(logits(&mut made, 1.0) != logits(&mut from, 1.0));
-    made.upcycle(&from);
+    made.take_from(&from);
     assert!(logits(&mut made, 1.0) == logits(&mut from, 1.0), "selection biases are copied too");
 }
 

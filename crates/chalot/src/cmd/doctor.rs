@@ -109,7 +109,7 @@ impl Kernels {
         let (integer_products, float_operations) = match kind {
             IsaKind::Avx2 => ("vpmaddubsw, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::AvxVnni => ("vpdpbusd, 256 bits", "AVX2 and FMA, 256 bits"),
-            IsaKind::Avx512 => ("vpdpbusd, 512 bits", "AVX-512, 512 bits"),
+            IsaKind::Avx512 | IsaKind::Avx512Vbmi => ("vpdpbusd, 512 bits", "AVX-512, 512 bits"),
             IsaKind::Neon => ("smull and sadalp, 128 bits", "NEON, 128 bits"),
             IsaKind::NeonDot => ("sdot, 128 bits", "NEON, 128 bits"),
             _ => ("portable code", "portable code"),

@@ -8,7 +8,7 @@ use chalot_tensor::elementwise::Activation;
 use chalot_tensor::rope::{RopeScaling, RopeStyle};
 
 use super::names::{Names, Part, Projection, Role, Where};
-use crate::config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
+use crate::config::{Biases, Dimensions, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
 use crate::error::ModelError;
 
 /// The configuration that a GGUF file describes. `rope_factors` is the content of its tensor
@@ -162,35 +162,30 @@ impl Keys<'_> {
         let dims = self.usize("rope.dimension_count")?.unwrap_or(head_dim);
         let theta = self.f32("rope.freq_base")?.unwrap_or(10_000.0);
         let rope = RopeConfig { style, theta: theta.into(), dims, scaling: self.rope_scaling()? };
-        Ok(ModelConfig {
-            name: metadata.str("general.name")?.unwrap_or_default().into(),
-            family: family.into(),
+        let layers = self.layers()?;
+        let dimensions = Dimensions {
             vocab_size,
             hidden_size,
+            num_layers: layers.len(),
             num_heads,
             num_kv_heads,
             head_dim,
             intermediate_size: self.required("feed_forward_length")?,
             context_length: self.required("context_length")?,
+        };
+        Ok(ModelConfig {
+            name: metadata.str("general.name")?.unwrap_or_default().into(),
+            family: family.into(),
             norm_eps: metadata.required_f32(&self.key("attention.layer_norm_rms_epsilon"))?,
-            activation: Activation::Silu,
             rope: vec![rope],
-            attention_scale: 1.0 / (head_dim as f32).sqrt(),
-            attention_soft_cap: None,
-            final_soft_cap: None,
-            embedding_scale: 1.0,
             tied_embeddings: !self.has(Role::Head),
-            qk_norm: QkNorm::None,
-            sub_norms: false,
-            post_norms: false,
             biases: Biases {
                 qkv: self.has_bias(Part::Query),
                 output: self.has_bias(Part::Output),
                 ffn: self.has_bias(Part::Ffn(Where::Dense, Projection::Gate)),
             },
-            layers: self.layers()?,
-            experts: None,
-            shallow_layers: 0,
+            layers,
+            ..ModelConfig::llama(dimensions)
         })
     }
 

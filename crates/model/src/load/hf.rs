@@ -10,7 +10,7 @@ use chalot_tensor::rope::{RopeScaling, RopeStyle};
 
 use super::names::HfNorms;
 use super::{SUPPORTED, activation, check_layers, even_share};
-use crate::config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
+use crate::config::{Biases, Dimensions, ExpertsConfig, ModelConfig, QkNorm, RopeConfig};
 use crate::error::ModelError;
 
 /// What `config.json` says about the weights, beside the model's configuration.
@@ -278,37 +278,30 @@ impl Fields<'_> {
             (Some(head_dim), _) | (None, Some(head_dim)) => head_dim,
             (None, None) => even_share(file, "hidden_size", hidden_size, num_heads)?,
         };
-        let layers = json.required_usize("num_hidden_layers")?;
-        check_layers(file, "num_hidden_layers", layers, self.tensors)?;
+        let num_layers = json.required_usize("num_hidden_layers")?;
+        check_layers(file, "num_hidden_layers", num_layers, self.tensors)?;
         let activation = match json.str(defaults.activation_field)? {
             Some(name) => activation(file, defaults.activation_field, name)?,
             None => defaults.activation,
         };
-        Ok(ModelConfig {
-            name: self.name.into(),
-            family: family.into(),
+        let dimensions = Dimensions {
             vocab_size: self.size("vocab_size", defaults.vocab)?,
             hidden_size,
+            num_layers,
             num_heads,
             num_kv_heads,
             head_dim,
             intermediate_size: json.required_usize("intermediate_size")?,
             context_length: self.size("max_position_embeddings", defaults.context)?,
+        };
+        Ok(ModelConfig {
+            name: self.name.into(),
+            family: family.into(),
             norm_eps: json.f32("rms_norm_eps")?.unwrap_or(defaults.eps),
             activation,
             rope: vec![self.rope(head_dim, defaults.theta)?],
-            attention_scale: 1.0 / (head_dim as f32).sqrt(),
-            attention_soft_cap: None,
-            final_soft_cap: None,
-            embedding_scale: 1.0,
             tied_embeddings: json.bool("tie_word_embeddings")?.unwrap_or(defaults.tied),
-            qk_norm: QkNorm::None,
-            sub_norms: false,
-            post_norms: false,
-            biases: Biases::default(),
-            layers: vec![LayerConfig { window: None, rope: 0, experts: false }; layers],
-            experts: None,
-            shallow_layers: 0,
+            ..ModelConfig::llama(dimensions)
         })
     }
 

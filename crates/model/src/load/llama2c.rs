@@ -4,50 +4,33 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use chalot_formats::TensorType;
 use chalot_formats::llama2c::{Llama2c, Part as Stacked};
-use chalot_tensor::elementwise::Activation;
-use chalot_tensor::rope::{RopeScaling, RopeStyle};
+use chalot_tensor::rope::RopeStyle;
 
 use super::names::{Names, Part, Projection, Role, Where};
 use super::store::{Coding, Store, Stored};
-use crate::config::{Biases, LayerConfig, ModelConfig, QkNorm, RopeConfig};
+use crate::config::{Dimensions, ModelConfig};
 use crate::error::ModelError;
 
 /// The configuration of a file; `name` is the model's.
 pub(super) fn config(file: &str, name: &str, llama2c: &Llama2c) -> Result<ModelConfig, ModelError> {
     let header = &llama2c.config;
-    let head_dim = header.head_dim();
-    let rope = RopeConfig {
-        style: RopeStyle::Interleaved,
-        theta: 10_000.0,
-        dims: head_dim,
-        scaling: RopeScaling::None,
-    };
-    let config = ModelConfig {
-        name: name.into(),
-        family: "llama2.c".into(),
+    let dimensions = Dimensions {
         vocab_size: header.vocab_size,
         hidden_size: header.dim,
+        num_layers: header.layers,
         num_heads: header.heads,
         num_kv_heads: header.kv_heads,
-        head_dim,
+        head_dim: header.head_dim(),
         intermediate_size: header.hidden_dim,
         context_length: header.context,
-        norm_eps: 1e-5,
-        activation: Activation::Silu,
-        rope: vec![rope],
-        attention_scale: 1.0 / (head_dim as f32).sqrt(),
-        attention_soft_cap: None,
-        final_soft_cap: None,
-        embedding_scale: 1.0,
-        tied_embeddings: header.shared_classifier,
-        qk_norm: QkNorm::None,
-        sub_norms: false,
-        post_norms: false,
-        biases: Biases::default(),
-        layers: vec![LayerConfig { window: None, rope: 0, experts: false }; header.layers],
-        experts: None,
-        shallow_layers: 0,
     };
+    let mut config = ModelConfig {
+        name: name.into(),
+        family: "llama2.c".into(),
+        tied_embeddings: header.shared_classifier,
+        ..ModelConfig::llama(dimensions)
+    };
+    config.rope[0].style = RopeStyle::Interleaved;
     config.validate(file)?;
     Ok(config)
 }

@@ -58,7 +58,7 @@ pub type DraftFilter = Box<dyn FnMut(usize, u32) -> u32 + Send>;
 
 /// Drafts and verifies for one model; keeps what it has learnt about its drafts and costs from text to text.
 ///
-/// [`Generation::speculative`](crate::Generation::speculative) uses it. Any of its model's sequences may come next.
+/// [`Generation::speculate`](crate::Generation::speculate) uses it. Any of its model's sequences may come next.
 pub struct Speculator {
     options: SpeculationOptions,
     map: BrainMap,

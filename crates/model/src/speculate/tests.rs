@@ -68,11 +68,8 @@ impl World {
         let (mut drafted, mut accepted) = (0, 0);
         let texts = (0..count).map(|_| {
             let (engine, prompt) = (&mut self.engine, &self.prompt);
-            let mut generation = match speculator.as_deref_mut() {
-                None => Generation::start(engine, &mut seq, &mut sampler, prompt, options),
-                Some(s) => Generation::speculative(engine, &mut seq, &mut sampler, prompt, options, s),
-            }
-            .unwrap();
+            let generation = Generation::start(engine, &mut seq, &mut sampler, prompt, options).unwrap();
+            let mut generation = generation.speculate(speculator.as_deref_mut()).unwrap();
             let text = generation.by_ref().map(Result::unwrap).collect();
             let stats = generation.stats().speculation.unwrap_or_default();
             drafted += stats.drafted;

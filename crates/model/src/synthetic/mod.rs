@@ -8,15 +8,11 @@ mod write;
 
 use bytes::Bytes;
 use chalot_simd::AlignedVec;
-use chalot_tensor::{
-    Format, Matrix, MatrixError, MatrixSpec, ScaleBy,
-    elementwise::Activation,
-    rope::{RopeScaling, RopeStyle},
-};
+use chalot_tensor::{Format, Matrix, MatrixError, MatrixSpec, ScaleBy, elementwise::Activation};
 use half::f16;
 
 use crate::{
-    config::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig},
+    config::{Dimensions, ExpertsConfig, LayerConfig, ModelConfig, QkNorm},
     weights::{Attention, Experts, Ffn, GatedFfn, Layer, Linear, Model},
 };
 
@@ -31,36 +27,21 @@ pub const SHAPES: [&str; 8] =
 /// 64 experts in each of 24 layers (9.7 G parameters, 1.6 G of them for a token; the experts are of OLMoE's size) and one of
 /// 2 G parameters (0.3 G for a token); and two that are made in no time, for tests.
 pub fn shape(name: &str) -> Option<ModelConfig> {
-    let plain = |hidden, intermediate, layers, (heads, kv_heads, head_dim): (usize, usize, usize), vocab| {
-        let rope =
-            RopeConfig { style: RopeStyle::Neox, theta: 5e5, dims: head_dim, scaling: RopeScaling::None };
-        ModelConfig {
-            name: name.to_owned(),
-            family: "llama".to_owned(),
-            vocab_size: vocab,
-            hidden_size: hidden,
-            num_heads: heads,
-            num_kv_heads: kv_heads,
-            head_dim,
-            intermediate_size: intermediate,
-            context_length: 8192,
-            norm_eps: 1e-5,
-            activation: Activation::Silu,
-            rope: vec![rope],
-            attention_scale: 1.0 / (head_dim as f32).sqrt(),
-            attention_soft_cap: None,
-            final_soft_cap: None,
-            embedding_scale: 1.0,
-            tied_embeddings: true,
-            qk_norm: QkNorm::None,
-            sub_norms: false,
-            post_norms: false,
-            biases: Biases::default(),
-            layers: vec![LayerConfig { window: None, rope: 0, experts: false }; layers],
-            experts: None,
-            shallow_layers: 0,
-        }
-    };
+    let plain =
+        |hidden_size, intermediate_size, num_layers, (num_heads, num_kv_heads, head_dim), vocab_size| {
+            let mut config = ModelConfig::llama(Dimensions {
+                vocab_size,
+                hidden_size,
+                num_layers,
+                num_heads,
+                num_kv_heads,
+                head_dim,
+                intermediate_size,
+                context_length: 8192,
+            });
+            config.rope[0].theta = 5e5;
+            ModelConfig { name: name.to_owned(), tied_embeddings: true, ..config }
+        };
     let bitnet = |config| ModelConfig {
         family: "bitnet".to_owned(),
         context_length: 4096,

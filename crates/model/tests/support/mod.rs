@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use chalot_model::{
-    Attention, Engine, EngineOptions, Experts, ExpertsConfig, Ffn, GatedFfn, Layer, LayerConfig, Linear,
-    Model, ModelConfig, QkNorm, RopeConfig, Sequence, SequenceOptions, config::Biases,
+    Attention, Dimensions, Engine, EngineOptions, Experts, ExpertsConfig, Ffn, GatedFfn, Layer, LayerConfig,
+    Linear, Model, ModelConfig, QkNorm, RopeConfig, Sequence, SequenceOptions, config::Biases,
 };
 use chalot_simd::Isa;
 use chalot_tensor::elementwise::Activation;
@@ -70,32 +70,19 @@ pub fn config(family: Family) -> ModelConfig {
         sub_norms: false,
         scale: 1.0,
     };
-    let layer = LayerConfig { window: None, rope: 0, experts: false };
     let mut config = ModelConfig {
         name: format!("{family:?}"),
         family: "test".into(),
-        vocab_size: 101,
-        hidden_size: 72,
-        num_heads: 4,
-        num_kv_heads: 2,
-        head_dim: 20,
-        intermediate_size: 136,
-        context_length: 2048,
-        norm_eps: 1e-5,
-        activation: Activation::Silu,
-        rope: vec![rope(RopeStyle::Neox, 10_000.0, 20, RopeScaling::None)],
-        attention_scale: 1.0 / 20f32.sqrt(),
-        attention_soft_cap: None,
-        final_soft_cap: None,
-        embedding_scale: 1.0,
-        tied_embeddings: false,
-        qk_norm: QkNorm::None,
-        sub_norms: false,
-        post_norms: false,
-        biases: Biases::default(),
-        layers: vec![layer; 3],
-        experts: None,
-        shallow_layers: 0,
+        ..ModelConfig::llama(Dimensions {
+            vocab_size: 101,
+            hidden_size: 72,
+            num_layers: 3,
+            num_heads: 4,
+            num_kv_heads: 2,
+            head_dim: 20,
+            intermediate_size: 136,
+            context_length: 2048,
+        })
     };
     match family {
         Llama => config.rope[0].style = RopeStyle::Interleaved,

@@ -11,7 +11,8 @@ pub(super) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn new(isa: Isa) -> Option<Avx2> {
-        let wide = matches!(isa.kind(), IsaKind::Avx2 | IsaKind::AvxVnni | IsaKind::Avx512);
+        let wide =
+            matches!(isa.kind(), IsaKind::Avx2 | IsaKind::AvxVnni | IsaKind::Avx512 | IsaKind::Avx512Vbmi);
         let bits = is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")

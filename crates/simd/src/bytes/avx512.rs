@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{ByteKernel, ByteLanes, Classes, WIDTH};
 use crate::{Isa, IsaKind};
 
-/// Proves [`IsaKind::Avx512`], VBMI2, BMI1, BMI2, LZCNT and POPCNT: only [`new`](Avx512::new) makes one.
+/// Proves [`IsaKind::Avx512Vbmi`], VBMI2, BMI1, BMI2, LZCNT and POPCNT: only [`new`](Avx512::new) makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
@@ -17,7 +17,7 @@ impl Avx512 {
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")
             && is_x86_feature_detected!("popcnt");
-        (isa.kind() == IsaKind::Avx512 && more).then_some(Avx512(()))
+        (isa.kind() == IsaKind::Avx512Vbmi && more).then_some(Avx512(()))
     }
 
     pub(super) fn call<K: ByteKernel>(self, kernel: K) -> K::Output {

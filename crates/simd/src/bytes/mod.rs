@@ -71,12 +71,12 @@ pub trait ByteLanes: Copy {
 pub fn dispatch<K: ByteKernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.kind() {
         #[cfg(target_arch = "x86_64")]
-        IsaKind::Avx512 => match avx512::Avx512::new(isa) {
+        IsaKind::Avx512Vbmi => match avx512::Avx512::new(isa) {
             Some(lanes) => lanes.call(kernel),
             None => scalar::Scalar.call(kernel),
         },
         #[cfg(target_arch = "x86_64")]
-        IsaKind::Avx2 | IsaKind::AvxVnni => match avx2::Avx2::new(isa) {
+        IsaKind::Avx2 | IsaKind::AvxVnni | IsaKind::Avx512 => match avx2::Avx2::new(isa) {
             Some(lanes) => lanes.call(kernel),
             None => scalar::Scalar.call(kernel),
         },

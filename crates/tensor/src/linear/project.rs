@@ -50,14 +50,8 @@ pub fn project<const N: usize>(
         x.make_for(exec, projection.w);
     }
     let jobs = projections.map(|projection| Job::new(exec, projection, x, 1));
-    exec.pool.run(jobs.iter().map(|job| job.split.count()).sum(), &|mut task| {
-        for job in &jobs {
-            if task < job.split.count() {
-                return job.run(exec, vectors, &job.split.piece(task));
-            }
-            task -= job.split.count();
-        }
-    });
+    let count = |job: &Job<'_>| job.split.count();
+    run_all(exec, jobs.iter(), count, |job, task| job.run(exec, vectors, &job.split.piece(task)));
     Ok(())
 }
 
@@ -92,6 +86,23 @@ pub fn project_gated(
         gate.run_gated(&up, &y, (exec, act, vectors), &gate.split.piece(task));
     });
     Ok(())
+}
+
+/// Computes the pieces of all jobs in one fork and join.
+pub(super) fn run_all<'j, J: 'j>(
+    exec: &Exec,
+    jobs: impl Iterator<Item = &'j J> + Clone + Sync,
+    count: impl Fn(&J) -> usize + Sync,
+    piece: impl Fn(&J, usize) + Sync,
+) {
+    exec.pool.run(jobs.clone().map(&count).sum(), &|mut task| {
+        for job in jobs.clone() {
+            if task < count(job) {
+                return piece(job, task);
+            }
+            task -= count(job);
+        }
+    });
 }
 
 impl<'a> Projection<'a> {

@@ -1,7 +1,7 @@
 //! Products of several inputs in one fork and join: the experts of a layer, side by side.
 use super::{
     Vectors,
-    project::{Job, Projection},
+    project::{Job, Projection, run_all},
 };
 use crate::{
     activations::Activations,
@@ -54,7 +54,10 @@ pub fn project_each<'a>(
             let (input, projection) = entry.take().filter(|(input, _)| inputs[*input].m() > 0)?;
             Some(Job::new(exec, projection, &inputs[input], products))
         });
-        run(exec, &jobs, |job| job.split.count(), |job, task| job.run(exec, vectors, &job.split.piece(task)));
+        let count = |job: &Job<'_>| job.split.count();
+        run_all(exec, jobs.iter().flatten(), count, |job, task| {
+            job.run(exec, vectors, &job.split.piece(task));
+        });
         Ok(())
     })
 }
@@ -95,9 +98,9 @@ pub fn project_gated_each<'a>(
             let x = Some(&inputs[input]).filter(|x| x.m() > 0)?;
             Some((Job::new(exec, gate, x, products), Job::new(exec, up, x, products), SharedOut::new(y)))
         });
-        run(
+        run_all(
             exec,
-            &jobs,
+            jobs.iter().flatten(),
             |(gate, ..)| gate.split.count(),
             |(gate, up, y), task| gate.run_gated(up, y, (exec, act, vectors), &gate.split.piece(task)),
         );
@@ -127,23 +130,6 @@ fn in_turns<T>(
         }
         each(&mut batch)?;
     }
-}
-
-/// Computes the pieces of all jobs in one fork and join.
-fn run<J: Sync>(
-    exec: &Exec,
-    jobs: &[Option<J>; AT_ONCE],
-    count: impl Fn(&J) -> usize + Sync,
-    piece: impl Fn(&J, usize) + Sync,
-) {
-    exec.pool.run(jobs.iter().flatten().map(&count).sum(), &|mut task| {
-        for job in jobs.iter().flatten() {
-            if task < count(job) {
-                return piece(job, task);
-            }
-            task -= count(job);
-        }
-    });
 }
 
 #[cfg(test)]

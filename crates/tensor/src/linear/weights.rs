@@ -53,7 +53,7 @@ impl Code<5> for Trit5 {
     fn unpack<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 5] {
         p.unpack_trit5(block)
     }
-    const PLACES: Option<[usize; 5]> = Some([0, 0, 1, 2, 3]);
+    const PLACES: Option<[usize; 5]> = Some([0, 1, 2, 3, 0]);
     #[inline(always)]
     fn in_place<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 5] {
         p.trit5_in_place(block)

@@ -1,8 +1,7 @@
 //! The shape of a model from one dial.
-use chalot_model::{Biases, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
+use chalot_model::{Dimensions, ExpertsConfig, LayerConfig, ModelConfig, QkNorm};
 use chalot_tensor::elementwise::Activation;
 use chalot_tensor::matrix::{Format, ScaleBy};
-use chalot_tensor::rope::{RopeScaling, RopeStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -163,37 +162,28 @@ impl Architecture {
         });
         let dense = self.experts.as_ref().map_or(self.depth, |experts| experts.dense_layers);
         let layer = |index| LayerConfig { window: None, rope: 0, experts: index >= dense };
-        let config = ModelConfig {
-            name: String::new(),
-            family: "chalot".into(),
+        let dimensions = Dimensions {
             vocab_size,
             hidden_size: width,
+            num_layers: self.depth,
             num_heads: heads,
             num_kv_heads: kv_heads,
             head_dim,
             intermediate_size: intermediate,
             context_length: self.context.unwrap_or(if self.depth < 12 { 256 } else { 512 }),
-            norm_eps: 1e-5,
+        };
+        let mut config = ModelConfig {
+            family: "chalot".into(),
             activation: Activation::Relu2,
-            rope: vec![RopeConfig {
-                style: RopeStyle::Neox,
-                theta: self.rope_theta,
-                dims: head_dim,
-                scaling: RopeScaling::None,
-            }],
-            attention_scale: 1.0 / (head_dim as f32).sqrt(),
-            attention_soft_cap: None,
-            final_soft_cap: None,
-            embedding_scale: 1.0,
             tied_embeddings: true,
             qk_norm: QkNorm::Head,
             sub_norms: true,
-            post_norms: false,
-            biases: Biases::default(),
             layers: (0..self.depth).map(layer).collect(),
             experts,
             shallow_layers,
+            ..ModelConfig::llama(dimensions)
         };
+        config.rope[0].theta = self.rope_theta;
         config.validate("the recipe")?;
         Ok(config)
     }

@@ -287,7 +287,7 @@ impl Network {
     /// Takes what it can from another network: what has the same name and shape is copied, be the other one float or
     /// ternary; of a dense layer, every expert takes the slice of inner units that its number, modulo the slices there
     /// are, stands for ("upcycling", Komatsuzaki et al. 2022); the rest keeps its first values.
-    pub fn upcycle(&mut self, from: &Network) {
+    pub fn take_from(&mut self, from: &Network) {
         for (bias, from) in self.selection.iter_mut().zip(&from.selection) {
             if bias.len() == from.len() {
                 bias.copy_from_slice(from);

@@ -105,7 +105,7 @@ fn take_weights(
     let vocab_size = prepared.tokenizer.vocab_size();
     let mut other = Network::new(&recipe.model, vocab_size, options.exec.clone(), recipe.seed)?;
     load(&mut other, &checkpoint)?;
-    network.upcycle(&other);
+    network.take_from(&other);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use chalot_simd::{Isa, IsaKind};
 use half::bf16;
 
-use super::{Kernel, ProductLanes, Quad, Range};
+use super::{Kernel, ProductLanes, Quad, Range, digit_of_two};
 use crate::{
     math::lanes::avx2::Avx2,
     matrix::{BLOCK, TILE_ROWS},
@@ -108,21 +108,31 @@ impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
     }
     #[inline(always)]
     fn unpack_trit5(self, block: Pair) -> [Pair; 5] {
-        // Comparisons are signed, so bytes are taken minus 128. The leading digit is how many of its two thresholds
-        // (86 and 171, minus 128: above -43, above 42) the byte reaches; tripling then drops it, and because
-        // 3 * (b - 128) = 3 * b - 128 (mod 256), the offset stays.
+        // Even bytes and odd ones in 16 bits each: a fraction of 256 times nine is its first two digits and, in the lower
+        // byte, the fraction behind them.
         let mut quads = [block; 5];
         for half in 0..2 {
             // SAFETY: the instructions exist (`self`).
             unsafe {
-                let mut bytes = _mm256_xor_si256(block[half], _mm256_set1_epi8(-128));
-                for quad in &mut quads {
-                    let one = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(-43));
-                    let two = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(42));
-                    // A comparison that holds is -1.
-                    quad[half] = _mm256_sub_epi8(_mm256_setzero_si256(), _mm256_add_epi8(one, two));
-                    bytes = _mm256_add_epi8(bytes, _mm256_add_epi8(bytes, bytes));
-                }
+                let tables = const { [digit_of_two(0, 1), digit_of_two(1, 1)] };
+                let [one, two] =
+                    tables.map(|table| _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())));
+                let (nine, three) = (_mm256_set1_epi16(9), _mm256_set1_epi16(3));
+                let join = |even, odd| {
+                    let odd = _mm256_and_si256(odd, _mm256_set1_epi16(-256));
+                    _mm256_or_si256(odd, _mm256_srli_epi16::<8>(even))
+                };
+                let even = _mm256_maddubs_epi16(block[half], nine);
+                let odd = _mm256_maddubs_epi16(block[half], _mm256_slli_epi16::<8>(nine));
+                let first = join(even, odd);
+                let (even, odd) = (_mm256_maddubs_epi16(even, nine), _mm256_maddubs_epi16(odd, nine));
+                let second = join(even, odd);
+                let last = join(_mm256_maddubs_epi16(even, three), _mm256_maddubs_epi16(odd, three));
+                quads[0][half] = _mm256_shuffle_epi8(one, first);
+                quads[1][half] = _mm256_shuffle_epi8(two, first);
+                quads[2][half] = _mm256_shuffle_epi8(one, second);
+                quads[3][half] = _mm256_shuffle_epi8(two, second);
+                quads[4][half] = last;
             }
         }
         quads

@@ -1,35 +1,43 @@
-//! One 512-bit register a vector: AVX-512 with VBMI and VNNI.
+//! One 512-bit register a vector: AVX-512 with VNNI, with and without VBMI.
 use std::arch::x86_64::*;
 
-use chalot_simd::Isa;
+use chalot_simd::{Isa, IsaKind};
 use half::bf16;
 
-use super::{Kernel, ProductLanes, Quad, Range};
+use super::{Kernel, ProductLanes, Quad, Range, digit_of_two};
 use crate::{
     math::lanes::avx512::Avx512,
     matrix::{BLOCK, TILE_ROWS},
 };
 
-/// Proof that this CPU has all that [`chalot_simd::IsaKind::Avx512`] stands for.
+/// Proof that this CPU has all that [`IsaKind::Avx512`] stands for, or if `VBMI`, [`IsaKind::Avx512Vbmi`].
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512Products(Avx512);
+pub(crate) struct Avx512Products<const VBMI: bool>(Avx512);
 
-impl Avx512Products {
+impl<const VBMI: bool> Avx512Products<VBMI> {
     /// `None` when `isa` does not promise it.
     pub(crate) fn new(isa: Isa) -> Option<Self> {
-        Avx512::new(isa).map(Self)
+        let promised = !VBMI || isa.kind() == IsaKind::Avx512Vbmi;
+        Avx512::new(isa).filter(|_| promised).map(Self)
     }
 }
 
 /// # Safety
-/// The CPU has all that `IsaKind::Avx512` stands for.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-unsafe fn call<K: Kernel>(lanes: Avx512Products, kernel: K) {
+/// The CPU has all that [`IsaKind::Avx512`] stands for.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn call<K: Kernel, P: ProductLanes>(lanes: P, kernel: K) {
     // 4 x 6 sums, 4 weights and an activation: 29 of 32 registers. With companions, 2 x 2 x 6 and as many.
     kernel.run::<_, 4, 2>(lanes)
 }
 
-/// For every byte of `Trit5` its four trailing digits, as a byte of `Trit2`.
+/// # Safety
+/// The CPU has all that [`IsaKind::Avx512Vbmi`] stands for.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+unsafe fn call_vbmi<K: Kernel, P: ProductLanes>(lanes: P, kernel: K) {
+    kernel.run::<_, 4, 2>(lanes)
+}
+
+/// For every byte of `Trit5` its four trailing digits, as a byte of `Trit2`: the last one first.
 static TRAILING: [[u8; BLOCK]; 4] = trailing_digits();
 
 const fn trailing_digits() -> [[u8; BLOCK]; 4] {
@@ -40,7 +48,7 @@ const fn trailing_digits() -> [[u8; BLOCK]; 4] {
         let mut quad = 0;
         while quad < 4 {
             fraction = fraction * 3 % 256; // without its leading digit
-            table[byte / BLOCK][byte % BLOCK] |= ((fraction * 3 / 256) as u8) << (2 * quad);
+            table[byte / BLOCK][byte % BLOCK] |= ((fraction * 3 / 256) as u8) << ((2 * quad + 2) % 8);
             quad += 1;
         }
         byte += 1;
@@ -48,13 +56,13 @@ const fn trailing_digits() -> [[u8; BLOCK]; 4] {
     table
 }
 
-impl Avx512Products {
-    /// The leading digits of a block of `Trit5`, and the other four as a block of `Trit2`.
+impl<const VBMI: bool> Avx512Products<VBMI> {
+    /// With `VBMI`: the leading digits of a block of `Trit5`, and by table the others as a block of `Trit2`, the last first.
     #[inline(always)]
-    fn digits(self, block: __m512i) -> (__m512i, __m512i) {
-        // The leading digit by its two thresholds (ceil(256 / 3) and ceil(512 / 3)), the other four by table.
+    fn digits_by_table(self, block: __m512i) -> (__m512i, __m512i) {
         // SAFETY: the instructions exist (`self`).
         unsafe {
+            // The leading digit by its two thresholds: ceil(256 / 3) and ceil(512 / 3).
             let one = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(86));
             let two = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(171_u8 as i8));
             let leading = _mm512_maskz_mov_epi8(one, _mm512_set1_epi8(1));
@@ -66,9 +74,42 @@ impl Avx512Products {
             (leading, trailing)
         }
     }
+
+    /// Without: the quads of a block of `Trit5`, the second to fourth multiplied by `B`, `C` and `D`.
+    #[inline(always)]
+    fn digits_by_multiplication<const B: u8, const C: u8, const D: u8>(self, block: __m512i) -> [__m512i; 5] {
+        // SAFETY: the instructions exist (`self`).
+        unsafe {
+            let tables = const {
+                [digit_of_two(0, 1), digit_of_two(1, B), digit_of_two(0, C), digit_of_two(1, D)]
+            };
+            let [a, b, c, d] =
+                tables.map(|table| _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())));
+            // Even bytes and odd ones in 16 bits each: a fraction times nine is its first two digits and, in the lower
+            // byte, the fraction behind them.
+            let (nine, three) = (_mm512_set1_epi16(9), _mm512_set1_epi16(3));
+            let join = |even, odd| {
+                // (odd & 0xff00) | (even >> 8)
+                _mm512_ternarylogic_epi32::<0xea>(odd, _mm512_set1_epi16(-256), _mm512_srli_epi16::<8>(even))
+            };
+            let even = _mm512_maddubs_epi16(block, nine);
+            let odd = _mm512_maddubs_epi16(block, _mm512_slli_epi16::<8>(nine));
+            let first = join(even, odd);
+            let (even, odd) = (_mm512_maddubs_epi16(even, nine), _mm512_maddubs_epi16(odd, nine));
+            let second = join(even, odd);
+            let last = join(_mm512_maddubs_epi16(even, three), _mm512_maddubs_epi16(odd, three));
+            [
+                _mm512_shuffle_epi8(a, first),
+                _mm512_shuffle_epi8(b, first),
+                _mm512_shuffle_epi8(c, second),
+                _mm512_shuffle_epi8(d, second),
+                last,
+            ]
+        }
+    }
 }
 
-impl ProductLanes for Avx512Products {
+impl<const VBMI: bool> ProductLanes for Avx512Products<VBMI> {
     type Floats = Avx512;
     type Codes = __m512i;
     type Sums = __m512i;
@@ -81,7 +122,7 @@ impl ProductLanes for Avx512Products {
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) {
         // SAFETY: the instructions exist (`self`).
-        unsafe { call(self, kernel) }
+        unsafe { if VBMI { call_vbmi(self, kernel) } else { call(self, kernel) } }
     }
 
     #[inline(always)]
@@ -120,9 +161,12 @@ impl ProductLanes for Avx512Products {
     }
     #[inline(always)]
     fn trit5_in_place(self, block: __m512i) -> [__m512i; 5] {
-        let (leading, trailing) = self.digits(block);
-        let [a, b, c, d] = self.trit2_in_place(trailing);
-        [leading, a, b, c, d]
+        if !VBMI {
+            return self.digits_by_multiplication::<4, 16, 64>(block);
+        }
+        let (leading, trailing) = self.digits_by_table(block);
+        let [last, b, c, d] = self.trit2_in_place(trailing);
+        [leading, b, c, d, last]
     }
     #[inline(always)]
     fn shift_right<const BITS: u32>(self, sums: __m512i) -> __m512i {
@@ -131,9 +175,12 @@ impl ProductLanes for Avx512Products {
     }
     #[inline(always)]
     fn unpack_trit5(self, block: __m512i) -> [__m512i; 5] {
-        let (leading, trailing) = self.digits(block);
-        let [a, b, c, d] = self.unpack_trit2(trailing);
-        [leading, a, b, c, d]
+        if !VBMI {
+            return self.digits_by_multiplication::<1, 1, 1>(block);
+        }
+        let (leading, trailing) = self.digits_by_table(block);
+        let [last, b, c, d] = self.unpack_trit2(trailing);
+        [leading, b, c, d, last]
     }
     #[inline(always)]
     fn unpack_int4(self, block: __m512i) -> [__m512i; 2] {

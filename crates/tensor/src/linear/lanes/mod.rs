@@ -96,7 +96,7 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
     fn trit2_in_place(self, block: Self::Codes) -> [Self::Codes; 4] {
         self.unpack_trit2(block)
     }
-    /// With [`ProductLanes::IN_PLACE`]: the five quads of a block of `Trit5`, multiplied by 1, 1, 4, 16 and 64.
+    /// With [`ProductLanes::IN_PLACE`]: the five quads of a block of `Trit5`, multiplied by 1, 4, 16, 64 and 1.
     #[inline(always)]
     fn trit5_in_place(self, block: Self::Codes) -> [Self::Codes; 5] {
         self.unpack_trit5(block)
@@ -143,6 +143,19 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
     fn load_bf16(self, x: &[bf16; TILE_ROWS]) -> <Self::Floats as Lanes>::V;
 }
 
+/// The first (0) or the second (1) digit of a number of two digits of base 3, multiplied by `place`: a table for a shuffle of
+/// bytes.
+#[cfg(target_arch = "x86_64")]
+const fn digit_of_two(which: usize, place: u8) -> [u8; 16] {
+    let mut table = [0; 16];
+    let mut number = 0;
+    while number < 9 {
+        table[number] = [number / 3, number % 3][which] as u8 * place;
+        number += 1;
+    }
+    table
+}
+
 /// The vector instructions of an [`Isa`].
 #[derive(Copy, Clone)]
 pub(crate) enum Vectors {
@@ -151,7 +164,9 @@ pub(crate) enum Vectors {
     #[cfg(target_arch = "x86_64")]
     AvxVnni(avx2::Avx2Products<true>),
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512Products),
+    Avx512(avx512::Avx512Products<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vbmi(avx512::Avx512Products<true>),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::NeonProducts<false>),
     #[cfg(target_arch = "aarch64")]
@@ -168,6 +183,8 @@ impl Vectors {
             IsaKind::AvxVnni => avx2::Avx2Products::new(isa).map(Vectors::AvxVnni),
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512 => avx512::Avx512Products::new(isa).map(Vectors::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx512Vbmi => avx512::Avx512Products::new(isa).map(Vectors::Avx512Vbmi),
             #[cfg(target_arch = "aarch64")]
             IsaKind::Neon => neon::NeonProducts::new(isa).map(Vectors::Neon),
             #[cfg(target_arch = "aarch64")]
@@ -185,6 +202,8 @@ impl Vectors {
             Vectors::AvxVnni(lanes) => lanes.call(kernel),
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(lanes) => lanes.call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512Vbmi(lanes) => lanes.call(kernel),
             #[cfg(target_arch = "aarch64")]
             Vectors::Neon(lanes) => lanes.call(kernel),
             #[cfg(target_arch = "aarch64")]

@@ -114,12 +114,8 @@ impl Runs {
         let mut sampler = Sampler::new(SamplingParams::greedy())?;
         let options = GenerationOptions { stop: &[], max_tokens: Some(self.tokens) };
         let (engine, prompt) = (&mut self.engine, &PROMPT);
-        let mut generation = match speculator {
-            None => Generation::start(engine, &mut sequence, &mut sampler, prompt, options)?,
-            Some(speculator) => {
-                Generation::speculative(engine, &mut sequence, &mut sampler, prompt, options, speculator)?
-            }
-        };
+        let mut generation =
+            Generation::start(engine, &mut sequence, &mut sampler, prompt, options)?.speculate(speculator)?;
         let tokens = generation.by_ref().collect::<Result<_, _>>()?;
         Ok((tokens, generation.stats()))
     }
