@@ -42,7 +42,7 @@ impl Tiling {
     /// Possible [`Tiling::direct_tokens`]: fewer do not make token tiles that panels have kernels for.
     pub const DIRECT_TOKENS: RangeInclusive<usize> = 12..=1024;
     /// Possible [`Tiling::panel_token_tiles`]: a panel task has buffers for so many.
-    pub const PANEL_TOKEN_TILES: RangeInclusive<usize> = 1..=16;
+    pub const PANEL_TOKEN_TILES: RangeInclusive<usize> = 1..=48;
     /// Possible [`Tiling::task_bytes`].
     pub const TASK_BYTES: RangeInclusive<usize> = 1024..=1024 * 1024;
 
@@ -83,7 +83,7 @@ impl Tiling {
 impl Default for Tiling {
     /// 12 tokens; 16 tiles; 24 KiB, a few microseconds.
     fn default() -> Self {
-        Self { direct_tokens: 12, panel_token_tiles: 16, task_bytes: 24 * 1024 }
+        Self { direct_tokens: 12, panel_token_tiles: 48, task_bytes: 24 * 1024 }
     }
 }
 

@@ -36,9 +36,8 @@ pub(in crate::linear) struct PanelTask<'a, C, S, const Q: usize> {
 impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for PanelTask<'_, C, S, Q> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
-        // Groups need outputs beside their sums, so they get half of the tiles.
         if S::ONLY_GROUPS || self.product.w.segments() > 1 {
-            self.panels::<P, D, true>(p);
+            self.panels::<P, R, true>(p);
         } else {
             self.panels::<P, R, false>(p);
         }
@@ -233,38 +232,79 @@ impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Whol
     }
 }
 
-/// A [`Tile`] of T tokens of a matrix of groups: R x T sums and as many outputs.
+/// A [`Tile`] of T tokens of a matrix of groups: R x T sums. The outputs, as many, stay in memory: the registers are better used
+/// for sums of twice as many tiles (docs/LOG.md, "Kernels").
 struct Groups<'a, C, S, const R: usize, const T: usize>(Tile<'a, S, R>, PhantomData<C>);
 
 impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Groups<'_, C, S, R, T> {
     #[inline(always)]
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
+        /// Quads of the smallest groups, whose loop is better without one.
+        const SMALLEST: usize = 8;
+        let Tile { piece, panel, x, .. } = self.0;
+        let quads = &x.quads.as_chunks::<T>().0[piece.segment * x.segment_quads..];
+        if (piece.quads, x.segment_quads) == (SMALLEST, SMALLEST) {
+            self.add(p, panel.as_chunks::<SMALLEST>().0.iter().zip(quads.as_chunks::<SMALLEST>().0));
+        } else {
+            let quads = quads.chunks(x.segment_quads).map(|quads| &quads[..piece.quads]);
+            self.add(p, panel.chunks(piece.quads).zip(quads));
+        }
+    }
+}
+
+impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Groups<'_, C, S, R, T> {
+    /// Of each segment its panel and the tokens' quads, in `segments`, which may go on beyond the piece.
+    #[inline(always)]
+    fn add<P: ProductLanes, W: AsRef<[PanelQuad<R>]>, X: AsRef<[[Quad; T]]>>(
+        self,
+        p: P,
+        segments: impl Iterator<Item = (W, X)>,
+    ) {
         let tiles = self.0.tile_numbers();
-        let Tile { product, piece, panel, x, carry, .. } = self.0;
-        let f = p.floats();
-        let mut acc = [[f.splat(0.0); T]; R];
-        if !piece.is_first {
-            for r in 0..R {
-                for t in 0..T {
-                    acc[r][t] = f.load(&carry[t][r]);
-                }
-            }
+        let Tile { product, piece, x, carry, .. } = self.0;
+        let Some(outputs) = carry.first_chunk_mut::<T>() else { return };
+        if piece.is_first {
+            *outputs = [[[0.0; TILE_ROWS]; R]; T];
         }
-        let quads = x.quads.as_chunks::<T>().0;
-        let factors = &x.factors.as_chunks::<T>().0[piece.segment..][..piece.segments];
-        let qsums = &x.sums.as_chunks::<T>().0[piece.segment..][..piece.segments];
-        for (i, (factors, qsums)) in factors.iter().zip(qsums).enumerate() {
-            let segment = piece.segment + i;
-            let panel = &panel[i * piece.quads..][..piece.quads];
-            let quads = &quads[segment * x.segment_quads..][..piece.quads];
+        let first = piece.segment;
+        let factors = x.factors.as_chunks::<T>().0[first..].iter();
+        let qsums = x.sums.as_chunks::<T>().0[first..].iter();
+        let tokens = factors.zip(qsums).take(piece.segments);
+        for (i, ((factors, qsums), (panel, quads))) in tokens.zip(segments).enumerate() {
             let mut sums = [first_sums::<P, C, T>(p, product.zero, qsums); R];
-            add_panel::<P, C, R, T>(p, panel, quads, &mut sums);
-            scale_sums(p, &product.scales, (tiles, segment), (factors, qsums), &sums, &mut acc);
+            add_panel::<P, C, R, T>(p, panel.as_ref(), quads.as_ref(), &mut sums);
+            add_scaled(p, &product.scales, (tiles, first + i), (factors, qsums), &sums, outputs);
         }
-        for r in 0..R {
-            for t in 0..T {
-                f.store(acc[r][t], &mut carry[t][r]);
+    }
+}
+
+/// [`scale_sums`] with outputs in memory.
+#[inline(always)]
+fn add_scaled<P: ProductLanes, S: Scales, const R: usize, const T: usize>(
+    p: P,
+    scales: &S,
+    (tiles, segment): ([usize; R], usize),
+    (factors, qsums): (&[f32; T], &[i32; T]),
+    sums: &[[P::Sums; T]; R],
+    outputs: &mut [Carry<R>; T],
+) {
+    let f = p.floats();
+    let mut zeros = [f.splat(0.0); T];
+    if S::MINS {
+        for t in 0..T {
+            zeros[t] = f.splat(factors[t] * qsums[t] as f32);
+        }
+    }
+    for r in 0..R {
+        let scale = scales.scale(p, tiles[r], segment);
+        let min = if S::MINS { scales.min(p, tiles[r], segment) } else { scale };
+        for t in 0..T {
+            let product = f.mul(scale, f.splat(factors[t]));
+            let mut output = f.fma(p.to_floats(sums[r][t]), product, f.load(&outputs[t][r]));
+            if S::MINS {
+                output = f.fma(min, zeros[t], output);
             }
+            f.store(output, &mut outputs[t][r]);
         }
     }
 }
