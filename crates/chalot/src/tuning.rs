@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Values>(&text).unwrap(), values);
         let text = r#"{"threads":0,"packing":"trit2","chunk":0,"direct_tokens":0,"panel_token_tiles":999,"task_bytes":0}"#;
         let values: Values = serde_json::from_str(text).unwrap();
-        assert_eq!((values.threads, values.chunk, values.tiling), (1, MIN_CHUNK, Tiling::new(12, 16, 1024)));
+        assert_eq!((values.threads, values.chunk, values.tiling), (1, MIN_CHUNK, Tiling::new(12, 48, 1024)));
         for broken in [text.replace("trit2", "trit9"), text.replace("999", "-1"), text.replace("999", "1.5")]
         {
             assert!(serde_json::from_str::<Values>(&broken).is_err(), "{broken}");

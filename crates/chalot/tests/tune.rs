@@ -150,5 +150,5 @@ fn a_file_that_does_not_apply_is_named_and_ignored() {
     // Numbers that no kernel has become ones that it has.
     fs::write(&file, with("panel_token_tiles", 1_000_000.into())).unwrap();
     assert_eq!(ok(&chalot(cache, &STORY)).0, expected);
-    assert_eq!(json(&chalot(cache, &["doctor", "--json"]))["tuning"]["panel_token_tiles"], 16);
+    assert_eq!(json(&chalot(cache, &["doctor", "--json"]))["tuning"]["panel_token_tiles"], 48);
 }

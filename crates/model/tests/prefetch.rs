@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use chalot_model::synthetic::{TokenTrace, shape, write_synthetic};
 use chalot_model::{
-    Engine, EngineError, EngineOptions, LoadOptions, Model, ModelError, PrefetchOptions, PrefetchStats,
-    PrefetchStrategy, Prefetcher, Sequence, SequenceOptions, Source,
+    DraftMode, Engine, EngineError, EngineOptions, Generation, GenerationOptions, LoadOptions, Model,
+    ModelError, PrefetchOptions, PrefetchStats, PrefetchStrategy, Prefetcher, Sampler, SamplingParams,
+    Sequence, SequenceOptions, Source, SpeculationOptions, Speculator,
 };
 use chalot_simd::Isa;
 use chalot_tensor::exec::Exec;
@@ -98,6 +99,44 @@ fn no_strategy_and_no_budget_changes_a_bit() {
                 let right = !known || (stats.bytes_released > 0) == releases;
                 assert!(right, "{name}, {strategy:?}, {budget:?}: {stats:?}");
             }
+        }
+    }
+}
+
+/// Drafts of both schools, with experts that come and go under the least budget.
+#[test]
+fn speculation_changes_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let Opened { source, model, exec } = open(&file("tiny-moe", folder.path()));
+    let mut with_exit = Model::clone(&model);
+    with_exit.config.shallow_layers = 2;
+    let opened = Opened { source, model: Arc::new(with_exit), exec };
+    let prompt: Vec<u32> = TokenTrace::new(opened.model.config.vocab_size, 8).take(40).collect();
+    let text = |prefetcher: Option<Arc<Prefetcher>>, mode: Option<DraftMode>| {
+        let mut engine = opened.engine(prefetcher);
+        let mut sequence = Sequence::new(&opened.model, SequenceOptions::default()).unwrap();
+        let mut sampler = Sampler::new(SamplingParams::greedy()).unwrap();
+        let mut speculator = mode.map(|mode| {
+            let options = SpeculationOptions { mode, drafts: Some(4), ..SpeculationOptions::default() };
+            Speculator::new(&opened.model, options).unwrap()
+        });
+        let options = GenerationOptions { stop: &[], max_tokens: Some(40) };
+        let mut generation = Generation::start(&mut engine, &mut sequence, &mut sampler, &prompt, options)
+            .and_then(|generation| generation.speculate(speculator.as_mut()))
+            .unwrap();
+        let tokens: Vec<u32> = generation.by_ref().map(Result::unwrap).collect();
+        (tokens, generation.stats().speculation.unwrap_or_default().drafted)
+    };
+    let (expected, _) = text(None, None);
+    for mode in [DraftMode::Shallow, DraftMode::Ngram] {
+        for lookahead in [0, 1, 4] {
+            let strategy = PrefetchStrategy { enabled: true, lookahead };
+            let budget = Some(opened.least_budget());
+            let prefetcher = opened.prefetcher(PrefetchOptions { strategy, budget }).unwrap();
+            let (found, drafted) = text(Some(prefetcher.clone()), Some(mode));
+            assert_eq!(found, expected, "{mode:?}, {lookahead} layers ahead");
+            let released = prefetcher.stats().bytes_released;
+            assert!(drafted > 0 && released > 0, "{mode:?}: {drafted} drafts, {released} bytes released");
         }
     }
 }

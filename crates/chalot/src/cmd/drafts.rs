@@ -1,6 +1,31 @@
-//! What speculation did, for people and for programs.
-use chalot::model::SpeculationStats;
+//! Drafts: how they are asked for, and what they did, for people and for programs.
+use chalot::{
+    Session, TextModel,
+    model::{BrainMap, SpeculationOptions, SpeculationStats},
+};
 use serde::Serialize;
+
+use crate::{
+    args::{Drafting, SpeculateChoice},
+    failure::Usage,
+};
+
+/// Has a session draft as was asked for.
+pub fn drafting(session: &mut Session, model: &TextModel, args: &Drafting) -> anyhow::Result<()> {
+    Ok(session.speculate(drafts(model, args)?)?)
+}
+
+/// How drafts are to be made, checked against the model; `None`: not at all.
+pub fn drafts(model: &TextModel, args: &Drafting) -> Result<Option<SpeculationOptions>, Usage> {
+    if args.speculate == SpeculateChoice::Shallow && !BrainMap::of(&model.model.config).has_exit() {
+        let mend = "use --speculate auto, ngram or off";
+        return Err(Usage(format!("--speculate shallow: this model was not trained to leave early; {mend}")));
+    }
+    if args.speculate == SpeculateChoice::Off && args.draft.is_some() {
+        return Err(Usage("--draft has no meaning with --speculate off".to_owned()));
+    }
+    Ok(args.options())
+}
 
 /// What `--json` prints of it.
 #[derive(Serialize)]

@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod man;
 pub mod open;
 pub mod perplexity;
+pub mod prefetched;
 pub mod run;
 pub mod synth;
 pub mod tokenizer;

@@ -2,19 +2,14 @@
 use std::path::{Path, PathBuf};
 
 use chalot::{
-    BUILTIN_NAME, OpenOptions, PrefetchOptions, PrefetchStats, PrefetchStrategy, Session, TextModel,
-    model::{
-        BrainMap, SamplingParams, SequenceOptions, Source, SpeculationOptions, WeightsAs,
-        prefetch::{major_faults, resident_bytes},
-    },
+    BUILTIN_NAME, OpenOptions, PrefetchOptions, PrefetchStrategy, Session, TextModel,
+    model::{SamplingParams, SequenceOptions, Source, WeightsAs},
 };
-use serde::Serialize;
 
 use crate::{
-    args::{Drafting, Holding, Memory, Sampling, SpeculateChoice, WeightsChoice},
+    args::{Holding, Memory, Sampling, WeightsChoice},
     cmd::bytes as bytes_text,
     console::Unit,
-    failure::Usage,
     settings::Settings,
 };
 
@@ -101,23 +96,6 @@ pub fn session(
     }
 }
 
-/// Has a session draft as was asked for.
-pub fn drafting(session: &mut Session, model: &TextModel, args: &Drafting) -> anyhow::Result<()> {
-    Ok(session.speculate(drafts(model, args)?)?)
-}
-
-/// How drafts are to be made, checked against the model; `None`: not at all.
-pub fn drafts(model: &TextModel, args: &Drafting) -> Result<Option<SpeculationOptions>, Usage> {
-    if args.speculate == SpeculateChoice::Shallow && !BrainMap::of(&model.model.config).has_exit() {
-        let mend = "use --speculate auto, ngram or off";
-        return Err(Usage(format!("--speculate shallow: this model was not trained to leave early; {mend}")));
-    }
-    if args.speculate == SpeculateChoice::Off && args.draft.is_some() {
-        return Err(Usage("--draft has no meaning with --speculate off".to_owned()));
-    }
-    Ok(args.options())
-}
-
 /// Keeps the text in the cache file, if one was named.
 pub fn keep(session: &Session, note: &[u8], memory: &Memory, settings: &Settings) -> anyhow::Result<()> {
     if let Some(path) = &memory.cache {
@@ -147,60 +125,4 @@ pub fn sampling(args: &Sampling) -> (SamplingParams, Option<u64>) {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()) % 1_000_000
-}
-
-/// What reading ahead did, for programs.
-#[derive(Serialize)]
-pub struct Prefetched {
-    #[serde(flatten)]
-    stats: PrefetchStats,
-    /// Share of the needs of what was not in memory that were read in time.
-    in_time_share: f64,
-    /// Page faults of the process that waited for a disk, where the system tells.
-    major_faults: Option<u64>,
-    /// Bytes of the process in memory now, where the system tells.
-    resident_bytes: Option<u64>,
-    budget_bytes: Option<u64>,
-}
-
-impl Prefetched {
-    /// `None` for a model whose weights are left to the system.
-    pub fn of(model: &TextModel) -> Option<Self> {
-        let prefetcher = model.prefetcher()?;
-        let stats = prefetcher.stats();
-        Some(Self {
-            stats,
-            in_time_share: stats.in_time_share(),
-            major_faults: major_faults(),
-            resident_bytes: resident_bytes(),
-            budget_bytes: prefetcher.options().budget,
-        })
-    }
-}
-
-/// The same for people: "; experts: ..."; nothing for a model whose weights are left to the system.
-pub fn prefetch_figures(model: &TextModel) -> String {
-    let Some(Prefetched { stats, in_time_share, major_faults, resident_bytes, .. }) = Prefetched::of(model)
-    else {
-        return String::new();
-    };
-    let or_unknown = |number: Option<String>| number.unwrap_or_else(|| "unknown".into());
-    format!(
-        "; experts: {} there, {} read in time ({:.0}% of what was absent), {} late, {} not foretold; {:.0}% of what was \
-         foretold was needed; {} read ahead, {} of it used, {} read on demand, {} released; {:.2} s of waiting; \
-         {} major faults; resident: {}",
-        stats.hits,
-        stats.in_time,
-        100.0 * in_time_share,
-        stats.late,
-        stats.misses,
-        100.0 * stats.right_share(),
-        bytes_text(stats.bytes_prefetched),
-        bytes_text(stats.bytes_used),
-        bytes_text(stats.bytes_demanded),
-        bytes_text(stats.bytes_released),
-        stats.stall.as_secs_f64(),
-        or_unknown(major_faults.map(|count| count.to_string())),
-        or_unknown(resident_bytes.map(bytes_text)),
-    )
 }

@@ -15,8 +15,8 @@ use chalot::{
 use serde::Serialize;
 
 use super::{
-    drafts::{Drafts, speculation_figures},
-    open,
+    drafts::{self, Drafts, speculation_figures},
+    open, prefetched,
 };
 use crate::{
     args::Run,
@@ -67,7 +67,7 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     let begin = Instant::now();
     let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
     let (mut session, _) = open::session(&model, &args.memory, &args.holding, settings)?;
-    open::drafting(&mut session, &model, &args.drafting)?;
+    drafts::drafting(&mut session, &model, &args.drafting)?;
     let load_time = begin.elapsed();
 
     let prompt = model.prompt(&job.prompt, if args.special { Specials::Parse } else { Specials::AsText });
@@ -202,7 +202,7 @@ fn more_figures(model: &TextModel, session: &Session, load_seconds: f64, setting
         session.sequence().kv().shape().ty.name(),
         settings.isa,
         settings.threads,
-    ) + &open::prefetch_figures(model)
+    ) + &prefetched::prefetch_figures(model)
 }
 
 /// What `--json` prints.
@@ -226,7 +226,7 @@ struct Report<'a> {
     threads: usize,
     /// Of a model whose weights are read ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
-    prefetch: Option<open::Prefetched>,
+    prefetch: Option<prefetched::Prefetched>,
 }
 
 impl<'a> Report<'a> {
@@ -255,7 +255,7 @@ impl<'a> Report<'a> {
             seed: job.sampling.seed,
             isa: settings.isa.name(),
             threads: settings.threads,
-            prefetch: open::Prefetched::of(text_model),
+            prefetch: prefetched::Prefetched::of(text_model),
         }
     }
 }

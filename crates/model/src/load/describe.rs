@@ -120,7 +120,8 @@ fn native_form(spec: &str, stored: &[usize]) -> Option<(String, Vec<usize>)> {
             let weights = many
                 .iter()
                 .try_fold(0usize, |sum, spec| sum.checked_add(spec.rows.checked_mul(spec.cols)?))?;
-            let forms: Vec<String> = many.iter().map(|spec| spec.format.to_string()).collect();
+            let mut forms: Vec<String> = many.iter().map(|spec| spec.format.to_string()).collect();
+            forms.dedup(); // all three have the same, as a rule
             Some((forms.join("; "), vec![*stored.first()?, weights]))
         }
     }

@@ -10,10 +10,10 @@ use self::{
     conversation::Conversation,
     input::{Input, Line},
 };
-use super::open;
+use super::{drafts, open, prefetched};
 use crate::{
     args::Chat,
-    cmd::{drafts::speculation_figures, run::figures},
+    cmd::run::figures,
     console::Console,
     settings::Settings,
     terminal_input::{clear_interrupt, interrupted},
@@ -32,7 +32,7 @@ pub fn chat(args: Chat, settings: &Settings) -> anyhow::Result<()> {
     let (sampling, drawn_seed) = open::sampling(&args.sampling);
     let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
     let (mut session, note) = open::session(&model, &args.memory, &args.holding, settings)?;
-    open::drafting(&mut session, &model, &args.drafting)?;
+    drafts::drafting(&mut session, &model, &args.drafting)?;
     introduce(&open::name(args.model.as_deref()), &model, args.system.is_some(), console);
 
     let mut conversation = Conversation::new(&model, session, sampling, args.system.clone(), args.tokens)?;
@@ -112,9 +112,10 @@ fn turn(conversation: &mut Conversation, text: &str, stats: bool, console: Conso
         _ => {}
     }
     if stats {
-        console.note(&(figures(&answer.completion.stats) + &open::prefetch_figures(conversation.model())));
+        console
+            .note(&(figures(&answer.completion.stats) + &prefetched::prefetch_figures(conversation.model())));
         if let Some(speculation) = &answer.completion.stats.speculation {
-            console.note(&speculation_figures(speculation));
+            console.note(&drafts::speculation_figures(speculation));
         }
     }
     Ok(())

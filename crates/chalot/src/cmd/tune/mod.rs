@@ -100,7 +100,7 @@ pub fn tune(args: &Tune, threads: Option<usize>, settings: &Settings) -> anyhow:
             values.tiling =
                 Tiling::new(tokens, values.tiling.panel_token_tiles(), values.tiling.task_bytes());
         })?;
-        tuner.decide("panel_token_tiles", Work::Prompt, &[4, 8, 16], |values, &tiles| {
+        tuner.decide("panel_token_tiles", Work::Prompt, &[8, 16, 32, 48], |values, &tiles| {
             values.tiling = Tiling::new(values.tiling.direct_tokens(), tiles, values.tiling.task_bytes());
         })?;
         tuner.decide("chunk", Work::Prompt, &[128, 256, 512], |values, &chunk| values.chunk = chunk)?;

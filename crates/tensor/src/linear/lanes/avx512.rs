@@ -80,9 +80,8 @@ impl<const VBMI: bool> Avx512Products<VBMI> {
     fn digits_by_multiplication<const B: u8, const C: u8, const D: u8>(self, block: __m512i) -> [__m512i; 5] {
         // SAFETY: the instructions exist (`self`).
         unsafe {
-            let tables = const {
-                [digit_of_two(0, 1), digit_of_two(1, B), digit_of_two(0, C), digit_of_two(1, D)]
-            };
+            let tables =
+                const { [digit_of_two(0, 1), digit_of_two(1, B), digit_of_two(0, C), digit_of_two(1, D)] };
             let [a, b, c, d] =
                 tables.map(|table| _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())));
             // Even bytes and odd ones in 16 bits each: a fraction times nine is its first two digits and, in the lower

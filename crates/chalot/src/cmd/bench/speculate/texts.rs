@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Outcome, Pair};
 use crate::{
     args::{Holding, bench::SpeculateBench},
-    cmd::open,
+    cmd::{drafts, open},
     settings::Settings,
 };
 
@@ -88,7 +88,7 @@ fn open(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<TextModel>
 fn measure(model: &TextModel, prompts: &[Vec<u32>], args: &SpeculateBench) -> anyhow::Result<Texts> {
     let mut plain = model.session(SequenceOptions::default())?;
     let mut drafting = model.session(SequenceOptions::default())?;
-    let drafts = open::drafts(model, &args.drafting)?;
+    let drafts = drafts::drafts(model, &args.drafting)?;
     drafting
         .speculate(drafts.map(|drafts| SpeculationOptions { draft_vocab: args.draft_vocab, ..drafts }))?;
     let options =
