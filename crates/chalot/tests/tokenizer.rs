@@ -37,6 +37,21 @@ fn trained_vocabularies_encode_in_every_format() {
         |vocab: &Path| chalot(&["tokenizer", "encode", "--vocab", arg(vocab), "the cat's 日本 20266"]).ok();
     let ids = encode(&json);
     assert_eq!(encode(&gguf), ids);
+    // From one file to another, and out of a model.
+    let exported = path("exported.json");
+    let export = |from: &Path, more: &[&str]| {
+        chalot(&[&["tokenizer", "export", "--vocab", arg(from), arg(&exported)], more].concat())
+    };
+    assert_eq!(export(&gguf, &[]).ok(), "");
+    assert_eq!(encode(&exported), ids);
+    let ran = export(&json, &[]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("--force"), "{}", ran.stderr);
+    export(&json, &["--force"]).ok();
+    assert_eq!(encode(&exported), ids);
+    chalot(&["tokenizer", "export", "--force", arg(&exported)]).ok();
+    let builtin = chalot(&["tokenizer", "encode", "once upon a time"]).ok();
+    let ran = chalot(&["tokenizer", "encode", "--vocab", arg(&exported), "once upon a time"]);
+    assert_eq!(ran.ok(), builtin);
     let back = chalot_with(&ids, &["tokenizer", "decode", "--vocab", arg(&json), "-"]).ok();
     assert_eq!(back, "the cat's 日本 20266");
     let list =

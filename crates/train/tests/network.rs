@@ -1,6 +1,7 @@
 //! What a network begins from, and how a pass may be varied.
 use chalot_simd::Isa;
-use chalot_tensor::Exec;
+use chalot_tensor::{Exec, matrix::Packing};
+use chalot_train::export;
 use chalot_train::network::{
     Architecture, Batch, EmbeddingFormat, ExpertsArchitecture, Gradients, Network, StepOptions,
 };
@@ -113,6 +114,24 @@ fn a_network_of_the_same_shape_is_copied_whole() {
     assert!(logits(&mut made, 1.0) != logits(&mut from, 1.0));
     made.take_from(&from);
     assert!(logits(&mut made, 1.0) == logits(&mut from, 1.0), "selection biases are copied too");
+}
+
+/// What was rounded away is lost, the function is not: codes are the same, scales but for the rounding of a mean.
+#[test]
+fn a_packed_model_is_taken_as_the_same_function() {
+    for packing in [Packing::Trit2, Packing::Trit5] {
+        let mut from = network(&experts(4, 2), 5);
+        from.balance(&[vec![9, 1, 1, 1], vec![1, 1, 9, 1]], 0.5);
+        let model = export::model(&from, packing).unwrap();
+        let mut made = network(&experts(4, 2), 6);
+        made.take_model(&model).unwrap();
+        for (a, b) in logits(&mut made, 1.0).iter().zip(logits(&mut from, 1.0)) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+        let mut other = network(&experts(3, 2), 6);
+        let error = other.take_model(&model).unwrap_err().to_string();
+        assert!(error.contains("experts.count") && error.contains("found 4; expected 3"), "{error}");
+    }
 }
 
 /// The change of the loss along each parameter's own gradient is the gradient's norm. The pass is in f32, so this holds to

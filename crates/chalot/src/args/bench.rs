@@ -191,7 +191,7 @@ pub struct Attention {
 #[command(after_help = "\
     Three parts. prose: the model goes on from short openings. repeat: it is asked for a text that repeats\n\
     its prompt. forced: random weights of a known shape, whose drafts are made right with a given\n\
-    probability, so that costs are real and acceptance is chosen. Greedy; identical says that all texts\n\
+    probability, so that costs are real and acceptance is chosen. Greedy unless --temp says otherwise; identical says that all texts\n\
     were those without drafts.\n\n\
     Examples:\n  \
     chalot bench speculate\n  \
@@ -217,6 +217,9 @@ pub struct SpeculateBench {
     /// Times that each text is generated in either way
     #[arg(long, value_name = "N", default_value = "3", value_parser = values::count)]
     pub rounds: usize,
+    /// Temperature of prose and repeat; above 0 each round has a seed of its own
+    #[arg(long, value_name = "T", default_value = "0", value_parser = values::temperature)]
+    pub temp: f32,
     /// forced: the shape
     #[arg(long, value_name = "SHAPE", default_value = "bitnet-2b", value_parser = PossibleValuesParser::new(SHAPES))]
     pub shape: String,

@@ -40,6 +40,23 @@ pub enum TokenizerAction {
         #[arg(long)]
         lines: bool,
     },
+    /// Write the vocabulary of a model or another file as .json, .tiktoken or .gguf
+    #[command(
+        after_help = "The name's ending tells the format. Special tokens do not fit a .tiktoken file.\n\n\
+        Examples:\n  \
+        chalot tokenizer export --vocab model.gguf tokenizer.json\n  \
+        chalot tokenizer export tokenizer.json      the built-in model's vocabulary"
+    )]
+    Export {
+        #[command(flatten)]
+        vocab: Vocab,
+        /// The file to write
+        #[arg(value_name = "OUT", value_hint = ValueHint::FilePath)]
+        out: PathBuf,
+        /// Overwrite it
+        #[arg(long)]
+        force: bool,
+    },
     /// Print how many tokens a text has
     #[command(after_help = "Examples:\n  \
         chalot tokenizer count --vocab tokenizer.json \"Hello, world\"\n  \

@@ -14,6 +14,7 @@
 mod architecture;
 mod attention;
 mod ffn;
+mod from_model;
 mod gradients;
 mod head;
 mod mixture;

@@ -26,7 +26,7 @@ pub struct Recipe {
     pub tokenizer: Vocabulary,
     /// The model.
     pub model: Architecture,
-    /// A run whose weights it begins with.
+    /// A run or a model whose weights it begins with.
     #[serde(default)]
     pub start: Option<Beginning>,
     /// How long, and how much at a time.
@@ -187,14 +187,19 @@ pub enum Cut {
     Paragraphs,
 }
 
-/// `[start]`: weights of another run.
+/// `[start]`: weights of another run, or of a finished model. The vocabulary must be the same: name its `tokenizer.json` in
+/// `tokenizer.file`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Beginning {
     /// The folder of the run; its newest checkpoint is taken. Weights of the same name and shape are copied, and experts
-    /// become slices of the feed-forward layers of a dense model. The vocabulary must be the same: name that run's
-    /// `data/tokenizer.json` in `tokenizer.file`.
-    pub run: String,
+    /// become slices of the feed-forward layers of a dense model. Its vocabulary is in `data/tokenizer.json`.
+    #[serde(default)]
+    pub run: Option<String>,
+    /// A model file or Hugging Face folder that this program wrote, of the same architecture. What ternary weights were before
+    /// they were rounded is lost, so the first steps go a little back. `chalot tokenizer export` writes its vocabulary.
+    #[serde(default)]
+    pub model: Option<String>,
 }
 
 /// `[objective]`: what is minimised beside the loss of the whole model.
@@ -317,6 +322,9 @@ impl Recipe {
         let wrong = |key: &str, found: String, mend: &str| Err((key.into(), found, mend.into()));
         if self.data.texts.is_empty() {
             return wrong("data.texts", "no texts".into(), "name a file or a folder with [[data.texts]]");
+        }
+        if self.start.as_ref().is_some_and(|start| start.run.is_some() == start.model.is_some()) {
+            return wrong("start", "none or both of the keys run and model".into(), "name one of them");
         }
         let held_out = &self.data.held_out;
         let ways = usize::from(held_out.every.is_some())

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chalot_formats::gguf::Value;
+use chalot_model::{LoadOptions, Source};
 use chalot_tensor::Packing;
 
 use super::RunError;
@@ -64,7 +65,12 @@ impl Trained {
         }
         if let Some(beginning) = &recipe.start {
             let base = options.recipe_file.parent().unwrap_or(Path::new(""));
-            take_weights(&mut network, &base.join(&beginning.run), options, prepared)?;
+            if let Some(run) = &beginning.run {
+                take_weights(&mut network, &base.join(run), options, prepared)?;
+            }
+            if let Some(model) = &beginning.model {
+                take_model(&mut network, &base.join(model))?;
+            }
         }
         let optimizer = Optimizer::new(recipe.optimizer.clone(), network.parameters());
         let mut metadata = vec![("general.name".to_owned(), Value::from(recipe.name.clone()))];
@@ -107,6 +113,14 @@ fn take_weights(
     load(&mut other, &checkpoint)?;
     network.take_from(&other);
     Ok(())
+}
+
+/// Weights of a finished model.
+fn take_model(network: &mut Network, path: &Path) -> Result<(), RunError> {
+    let refused = |error: &dyn std::fmt::Display| RunError::model("start.model", error);
+    let source = Source::open(path).map_err(|error| refused(&error))?;
+    let model = source.load(network.exec(), &LoadOptions::default()).map_err(|error| refused(&error))?;
+    network.take_model(&model).map_err(|error| refused(&error))
 }
 
 fn load(network: &mut Network, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {

@@ -1,4 +1,5 @@
 //! `chalot tokenizer`: a vocabulary from texts, ids for a text and back, with the same ids as the engine uses.
+mod file;
 mod shards;
 mod train;
 
@@ -21,6 +22,11 @@ pub fn tokenizer(args: args::Tokenizer, settings: &Settings) -> anyhow::Result<(
     let mut out = BufWriter::new(io::stdout().lock());
     match args.action {
         TokenizerAction::Train(args) => return train::train(&args, settings),
+        TokenizerAction::Export { vocab, out, force } => {
+            let format = file::Format::of(&out)?;
+            file::check(&out, force)?;
+            return format.write(&out, &vocabulary(&vocab)?);
+        }
         TokenizerAction::Encode(args) if args.shards.is_some() => return shards::write(&args, settings),
         TokenizerAction::Encode(args) => {
             let tokenizer = vocabulary(&args.text.vocab)?;

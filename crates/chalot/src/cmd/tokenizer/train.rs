@@ -3,27 +3,25 @@ use std::{
     fmt::Write as _,
     fs, io,
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::bail;
-use chalot::{
-    formats::gguf::Header,
-    tokenizer::{
-        Pattern, Tokenizer,
-        input::{InputOptions, Texts},
-        train::{Alphabet, Progress, TrainOptions, Trainer},
-    },
-    vocab_to_metadata,
+use chalot::tokenizer::{
+    Pattern,
+    input::{InputOptions, Texts},
+    train::{Alphabet, Progress, TrainOptions, Trainer},
 };
 
-use super::input_options;
+use super::{
+    file::{Format, check, with_ending},
+    input_options,
+};
 use crate::{
     args::Train,
     cmd::bytes,
     console::{Bar, Unit},
-    failure::Usage,
     settings::Settings,
     terminal_input::{catch_interrupts, interrupted},
 };
@@ -35,7 +33,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(600);
 pub fn train(args: &Train, settings: &Settings) -> anyhow::Result<()> {
     let console = settings.console;
     let format = Format::of(&args.out)?;
-    check_output(args)?;
+    check(&args.out, args.force)?;
     let options = options(args, settings);
     let state = with_ending(&args.out, ".state");
     let described = describe(args)?;
@@ -161,73 +159,4 @@ fn describe(args: &Train) -> anyhow::Result<String> {
         reading.field, reading.separator, reading.format
     )?;
     Ok(text)
-}
-
-fn check_output(args: &Train) -> anyhow::Result<()> {
-    let out = args.out.display();
-    match fs::metadata(&args.out) {
-        Ok(metadata) if metadata.is_dir() => bail!("{out}: is a folder; name the file to write"),
-        Ok(_) if !args.force => {
-            bail!("{out}: exists already; name another file, or overwrite it with --force")
-        }
-        _ => {}
-    }
-    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        bail!("{out}: there is no folder {}; make it first", folder.display());
-    }
-    Ok(())
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// A kind of vocabulary file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Json,
-    Tiktoken,
-    Gguf,
-}
-
-impl Format {
-    fn of(path: &Path) -> Result<Format, Usage> {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => Ok(Format::Json),
-            Some("tiktoken") => Ok(Format::Tiktoken),
-            Some("gguf") => Ok(Format::Gguf),
-            _ => Err(Usage(format!(
-                "--out {}: its name must end in .json, .tiktoken or .gguf",
-                path.display()
-            ))),
-        }
-    }
-
-    /// Writes beside the file, syncs and renames.
-    fn write(self, path: &Path, tokenizer: &Tokenizer) -> anyhow::Result<()> {
-        let aside = with_ending(path, ".part");
-        let contents = match self {
-            Format::Json => tokenizer.to_json().into_bytes(),
-            Format::Tiktoken => tokenizer.to_tiktoken()?.into_bytes(),
-            Format::Gguf => {
-                let mut header = Header::new();
-                for (key, value) in vocab_to_metadata(tokenizer.to_gguf()) {
-                    header.set(key, value);
-                }
-                let mut file = Vec::new();
-                header.write_to(&path.display().to_string(), &mut file)?.finish()?;
-                file
-            }
-        };
-        let written = fs::File::create(&aside).and_then(|mut file| {
-            io::Write::write_all(&mut file, &contents)?;
-            file.sync_all()
-        });
-        written
-            .and_then(|()| fs::rename(&aside, path))
-            .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
-    }
 }

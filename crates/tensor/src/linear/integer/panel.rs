@@ -35,7 +35,7 @@ pub(in crate::linear) struct PanelTask<'a, C, S, const Q: usize> {
 
 impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for PanelTask<'_, C, S, Q> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
+    fn run<P: ProductLanes, const R: usize, const D_: usize>(self, p: P) {
         if S::ONLY_GROUPS || self.product.w.segments() > 1 {
             self.panels::<P, R, true>(p);
         } else {

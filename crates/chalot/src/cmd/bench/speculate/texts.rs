@@ -99,8 +99,13 @@ fn measure(model: &TextModel, prompts: &[Vec<u32>], args: &SpeculateBench) -> an
     for prompt in prompts {
         let mut pair = Pair { plain: Vec::new(), drafted: Vec::new(), tokens: 0 };
         for round in 0..args.rounds {
+            let params = SamplingParams {
+                temperature: args.temp,
+                seed: round as u64,
+                ..if args.temp > 0.0 { SamplingParams::default() } else { SamplingParams::greedy() }
+            };
             let run = |session: &mut chalot::Session| {
-                let mut sampler = Sampler::new(SamplingParams::greedy())?;
+                let mut sampler = Sampler::new(params.clone())?;
                 session.complete(prompt, &mut sampler, &options, &mut |_| ControlFlow::Continue(()))
             };
             // Whoever comes second finds warmer caches.
