@@ -7,8 +7,8 @@ use crate::error::TrainError;
 
 impl Network {
     /// Takes the weights of a model of the same architecture, as training exports it, packed or not. What a packed weight was
-    /// before it was rounded is not known, so each begins in the middle of what rounds to it (see `masters`): training
-    /// goes on from the same function, not from the same state.
+    /// before it was rounded is not known, so each begins at a number that rounds to it (see `masters`): training goes on
+    /// from the same function, not from the same state.
     ///
     /// # Errors
     /// [`TrainError::State`] when the model is of another architecture.
