@@ -119,6 +119,36 @@ fn from_texts_to_a_model() {
     assert!(model(&folder.at("three")) == model(&one));
 }
 
+/// The training loss of each step.
+fn losses(run: &Path) -> Vec<f64> {
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let records = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    records.filter(|record| record["kind"] == "step").map(|record| record["loss"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn training_goes_on_from_a_finished_model() {
+    let folder = Folder::new();
+    folder.train("first", &[]).ok();
+    let (first, file) = (folder.at("first"), folder.at("first/model.gguf"));
+    chalot(&["tokenizer", "export", "--vocab", arg(&file), arg(&folder.at("tokenizer.json"))]).ok();
+    let start = "[start]\nmodel = 'first/model.gguf'\n[tokenizer]\nfile = 'tokenizer.json'";
+    fs::write(folder.at("recipe.toml"), RECIPE.replace("[tokenizer]\nsize = 320", start)).unwrap();
+    folder.train("second", &[]).ok();
+    let (before, after) = (losses(&first), losses(&folder.at("second")));
+    // It begins about where the first run ended, and goes on.
+    let (begun, ended, end) = (before[0], before[before.len() - 1], after[after.len() - 1]);
+    assert!((after[0] - ended).abs() < 0.3 * (begun - ended), "{before:?} {after:?}");
+    assert!(end < ended, "{before:?} {after:?}");
+    // A model of another architecture is refused by what differs.
+    fs::write(
+        folder.at("recipe.toml"),
+        RECIPE.replace("[tokenizer]\nsize = 320", start).replace("width = 32", "width = 64"),
+    )
+    .unwrap();
+    refused(folder.train("third", &[]), 1, &["start.model", "hidden_size", "32", "64"]);
+}
+
 #[test]
 fn a_folder_with_a_run_is_not_overwritten() {
     let folder = Folder::new();

@@ -150,7 +150,9 @@ impl<'a> Generation<'a> {
     ) -> Result<Self, EngineError> {
         self.speculator = speculator.into();
         if let Some(speculator) = &mut self.speculator {
+            let begin = Instant::now();
             speculator.begin(self.seq, self.sampler)?;
+            self.stats.prompt_time += begin.elapsed(); // the prompt's n-grams
         }
         Ok(self)
     }

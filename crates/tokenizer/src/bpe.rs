@@ -1,30 +1,28 @@
 //! Byte-pair merging of one pre-token.
 
+mod merging;
 mod sink;
 mod small;
+mod symbols;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use self::merging::SHORT;
 pub(crate) use self::sink::{Count, Sink};
 use crate::automaton::Grammar;
 use crate::cache::{Key, MAX_IDS, Of};
 use crate::cache_long::MAX_BYTES;
 use crate::cuts::Cuts;
 use crate::merges::{Merge, Merges};
-use crate::scratch::{Long, Scratch};
+use crate::scratch::Scratch;
 use crate::unicode;
 use crate::vocab::{Kind, Vocab, Writing};
 use crate::windows::{self, ENDLESS};
 
 /// No symbol.
 const NONE: u32 = u32::MAX;
-
-/// Up to here the next merge is found by looking at all pairs; beyond, by a heap. Pre-tokens of text are a few bytes
-/// long, where shifting a small array beats any other structure; the heap bounds the rest to O(n log n).
-const SHORT: usize = 48;
 
 /// From this many bytes on a pre-token is first cut where nothing merges across.
 const LONG: usize = 32;
@@ -386,197 +384,8 @@ impl Bpe {
         }
     }
 
-    fn byte_symbols(&self, bytes: &[u8], out: &mut Vec<u32>) {
-        let mut unknown = false;
-        for &byte in bytes {
-            let symbol = self.bytes[byte as usize];
-            match (symbol, self.options.unk) {
-                (NONE, Some(unk)) if !(unknown && self.options.fuse_unk) => out.push(unk),
-                (NONE, _) => {}
-                (symbol, _) => out.push(symbol),
-            }
-            unknown = symbol == NONE;
-        }
-    }
-
-    /// The symbol of one character.
-    fn symbol_of(&self, char_bytes: &[u8]) -> Option<u32> {
-        if let Some(id) = self.vocab.find(char_bytes) {
-            return Some(id);
-        }
-        if self.parts.is_empty() {
-            return None;
-        }
-        let c = std::str::from_utf8(char_bytes).ok()?.chars().next()?;
-        self.parts.get(&c).copied()
-    }
-
-    fn char_symbols(&self, bytes: &[u8], out: &mut Vec<u32>) {
-        // As in Hugging Face's `merge_word`: an unknown character is written when the next known one comes, and
-        // bytes do not count as known.
-        let mut pending: Option<u32> = None;
-        let mut at = 0;
-        while at < bytes.len() {
-            let (_, len) = unicode::decode(&bytes[at..]);
-            let c = &bytes[at..at + len];
-            at += len;
-            if let Some(symbol) = self.symbol_of(c) {
-                out.extend(pending.take());
-                out.push(symbol);
-            } else if self.options.byte_fallback && c.iter().all(|&byte| self.bytes[byte as usize] != NONE) {
-                out.extend(c.iter().map(|&byte| self.bytes[byte as usize]));
-            } else if let Some(unk) = self.options.unk {
-                if !self.options.fuse_unk {
-                    out.extend(pending);
-                }
-                pending = Some(unk);
-            }
-        }
-        out.extend(pending);
-    }
-
-    /// Replaces, from index `first` on, symbols past the vocabulary by the bytes of their characters or by `unk`.
-    fn spell_parts(&self, symbols: &mut Vec<u32>, first: usize) {
-        let merged = symbols.split_off(first);
-        for symbol in merged {
-            let Some(&c) =
-                (symbol as usize).checked_sub(self.vocab.len()).and_then(|part| self.part_chars.get(part))
-            else {
-                symbols.push(symbol);
-                continue;
-            };
-            let mut buffer = [0; 4];
-            let bytes = c.encode_utf8(&mut buffer).as_bytes();
-            if bytes.iter().all(|&byte| self.bytes[byte as usize] != NONE) {
-                symbols.extend(bytes.iter().map(|&byte| self.bytes[byte as usize]));
-            } else {
-                symbols.extend(self.options.unk);
-            }
-        }
-    }
-
     #[inline(always)]
     fn pair(&self, left: u32, right: u32) -> Merge {
         self.merges.get(left, right).unwrap_or(Merge { rank: NONE, id: NONE })
-    }
-
-    /// Merges by looking at all pairs again and again: O(n²), for small n the fastest way.
-    ///
-    /// Nothing is moved: a bit for each symbol says whether it is still there.
-    ///
-    /// `bytes` are those of the symbols.
-    fn merge_short(&self, symbols: &mut Vec<u32>, bytes: &[u8]) {
-        let n = symbols.len();
-        if n < 2 {
-            return;
-        }
-        let mut ids = [0; SHORT];
-        // Of each symbol and the one after it.
-        let mut pairs = [Merge { rank: NONE, id: NONE }; SHORT];
-        ids[..n].copy_from_slice(symbols);
-        if self.byte_pairs.is_empty() {
-            for (pair, two) in pairs.iter_mut().zip(symbols.windows(2)) {
-                *pair = self.pair(two[0], two[1]);
-            }
-        } else {
-            for (pair, two) in pairs.iter_mut().zip(bytes.windows(2)) {
-                *pair = self.byte_pairs[usize::from(two[0]) << 8 | usize::from(two[1])];
-            }
-        }
-        let mut live = (1u64 << n) - 1;
-        loop {
-            let mut best = 0;
-            let mut rank = NONE;
-            for (at, pair) in pairs[..n - 1].iter().enumerate() {
-                if pair.rank < rank {
-                    (best, rank) = (at, pair.rank);
-                }
-            }
-            if rank == NONE {
-                break;
-            }
-            let id = pairs[best].id;
-            let behind = live & !((2u64 << best) - 1);
-            let right = behind.trailing_zeros() as usize % SHORT.next_power_of_two();
-            let after = behind & behind.wrapping_sub(1);
-            let before = live & ((1u64 << best) - 1);
-            live &= !(1u64 << right);
-            ids[best] = id;
-            pairs[right % SHORT].rank = NONE;
-            pairs[best] = match after {
-                0 => Merge { rank: NONE, id: NONE },
-                _ => self.pair(id, ids[after.trailing_zeros() as usize % SHORT]),
-            };
-            if before != 0 {
-                let left = before.ilog2() as usize % SHORT;
-                pairs[left] = self.pair(ids[left], id);
-            }
-        }
-        symbols.clear();
-        while live != 0 {
-            symbols.push(ids[live.trailing_zeros() as usize % SHORT]);
-            live &= live - 1;
-        }
-    }
-
-    /// Merges with a heap of (rank, position) over a linked list: O(n log n).
-    ///
-    /// A heap entry whose rank is no longer the rank at its position is stale and skipped; it needs no removal.
-    fn merge_long(&self, symbols: &mut Vec<u32>, long: &mut Long) {
-        let n = symbols.len();
-        let Long { next, previous, pairs, heap } = long;
-        next.clear();
-        next.extend(1..=n as u32);
-        previous.clear();
-        previous.extend((0..n as u32).map(|at| at.wrapping_sub(1)));
-        pairs.clear();
-        pairs.extend(symbols.windows(2).map(|pair| self.pair(pair[0], pair[1])));
-        pairs.push(Merge { rank: NONE, id: NONE });
-        let entry = |rank: u32, at: usize| Reverse(u64::from(rank) << 32 | at as u64);
-        let mut entries = std::mem::take(heap).into_vec();
-        entries.clear();
-        entries.extend(
-            pairs
-                .iter()
-                .enumerate()
-                .filter(|(_, pair)| pair.rank != NONE)
-                .map(|(at, pair)| entry(pair.rank, at)),
-        );
-        *heap = BinaryHeap::from(entries);
-
-        while let Some(Reverse(top)) = heap.pop() {
-            let (rank, at) = ((top >> 32) as u32, top as u32 as usize);
-            if pairs[at].rank != rank {
-                continue;
-            }
-            let right = next[at] as usize;
-            symbols[at] = pairs[at].id;
-            pairs[right].rank = NONE;
-            let after = next[right] as usize;
-            next[at] = after as u32;
-            pairs[at] = Merge { rank: NONE, id: NONE };
-            if after < n {
-                previous[after] = at as u32;
-                pairs[at] = self.pair(symbols[at], symbols[after]);
-                if pairs[at].rank != NONE {
-                    heap.push(entry(pairs[at].rank, at));
-                }
-            }
-            let before = previous[at] as usize;
-            if before < n {
-                pairs[before] = self.pair(symbols[before], symbols[at]);
-                if pairs[before].rank != NONE {
-                    heap.push(entry(pairs[before].rank, before));
-                }
-            }
-        }
-        // The live symbols, moved to the front in place.
-        let (mut at, mut kept) = (0, 0);
-        while at < n {
-            symbols[kept] = symbols[at];
-            kept += 1;
-            at = next[at] as usize;
-        }
-        symbols.truncate(kept);
     }
 }

@@ -2,7 +2,7 @@
 use chalot_simd::Isa;
 use chalot_tensor::Exec;
 use chalot_train::ops::attention::{self, attention_backward};
-use chalot_train::ops::cross_entropy::{RowLoss, cross_entropy};
+use chalot_train::ops::cross_entropy::{IGNORED, RowLoss, cross_entropy, toward_teacher};
 use chalot_train::ops::gated::relu2_gated_backward;
 use chalot_train::ops::norm::rms_norm_backward;
 use chalot_train::random::Random;
@@ -94,6 +94,34 @@ fn loss_of_logits() {
         });
         let expected = lse(&wide(&logits[..vocab])) - f64::from(logits[5]);
         assert!((losses[0].loss - expected).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn loss_toward_a_teacher() {
+    let (m, vocab, share) = (3, 37, 0.7f32);
+    let logits: Vec<f32> = numbers(8, m * vocab).iter().map(|x| 4.0 * x).collect();
+    let teacher: Vec<f32> = numbers(9, m * vocab).iter().map(|x| 3.0 * x).collect();
+    let targets = [5u32, IGNORED, 36];
+    let softmax = |z: &[f64]| -> Vec<f64> {
+        let sum: f64 = z.iter().map(|z| z.exp()).sum();
+        z.iter().map(|z| z.exp() / sum).collect()
+    };
+    let right = wide(&teacher);
+    for exec in execs() {
+        let (mut d, mut r, mut losses) = (logits.clone(), teacher.clone(), [RowLoss::default(); 3]);
+        cross_entropy(&exec, &mut d, &targets, 0.0, Some(0.5), &mut losses);
+        toward_teacher(&exec, &mut d, &mut r, &targets, 0.5 * share);
+        check("logits", &logits, &d, &|z| {
+            let rows = z.chunks(vocab).zip(right.chunks(vocab)).zip(targets);
+            let loss = |((z, r), t): ((&[f64], &[f64]), u32)| {
+                let p = softmax(z);
+                let taught: f64 = p.iter().zip(softmax(r)).map(|(p, r)| -r * p.ln()).sum();
+                let share = f64::from(share);
+                0.5 * (share * taught - (1.0 - share) * p[t as usize].ln())
+            };
+            rows.filter(|(_, t)| *t != IGNORED).map(loss).sum()
+        });
     }
 }
 

@@ -191,11 +191,11 @@ pub struct Attention {
 #[command(after_help = "\
     Three parts. prose: the model goes on from short openings. repeat: it is asked for a text that repeats\n\
     its prompt. forced: random weights of a known shape, whose drafts are made right with a given\n\
-    probability, so that costs are real and acceptance is chosen. Greedy unless --temp says otherwise; identical says that all texts\n\
-    were those without drafts.\n\n\
+    probability, so that costs are real and acceptance is chosen. Greedy unless --temp says otherwise;\n\
+    identical says that all texts were those without drafts.\n\n\
     Examples:\n  \
     chalot bench speculate\n  \
-    chalot bench speculate --only prose --speculate shallow --draft 3\n  \
+    chalot bench speculate --only prose --speculate shallow --draft 3 --openings openings.txt\n  \
     chalot bench speculate --only repeat --model model.gguf\n  \
     chalot bench speculate --only forced --shallow 3 --acceptance 0.8 --json")]
 pub struct SpeculateBench {
@@ -205,6 +205,9 @@ pub struct SpeculateBench {
     /// Only this part [default: all]
     #[arg(long, value_name = "PART")]
     pub only: Option<Part>,
+    /// prose: a file with an opening in each line [default: eight short ones]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub openings: Option<PathBuf>,
     #[command(flatten)]
     pub drafting: Drafting,
     /// The shallow region drafts the first N tokens of the vocabulary only [default: a quarter of a vocabulary of 32,768

@@ -12,11 +12,11 @@ use crate::{
 
 /// Has a session draft as was asked for.
 pub fn drafting(session: &mut Session, model: &TextModel, args: &Drafting) -> anyhow::Result<()> {
-    Ok(session.speculate(drafts(model, args)?)?)
+    Ok(session.speculate(options(model, args)?)?)
 }
 
 /// How drafts are to be made, checked against the model; `None`: not at all.
-pub fn drafts(model: &TextModel, args: &Drafting) -> Result<Option<SpeculationOptions>, Usage> {
+pub fn options(model: &TextModel, args: &Drafting) -> Result<Option<SpeculationOptions>, Usage> {
     if args.speculate == SpeculateChoice::Shallow && !BrainMap::of(&model.model.config).has_exit() {
         let mend = "use --speculate auto, ngram or off";
         return Err(Usage(format!("--speculate shallow: this model was not trained to leave early; {mend}")));
@@ -61,7 +61,7 @@ fn by_position(stats: &SpeculationStats) -> Vec<f64> {
 }
 
 /// `drafted: 120 tokens, 84 right (70%; by place 82% 71% 60%); 2.4 tokens a pass; 1.52 times as fast as without`.
-pub fn speculation_figures(stats: &SpeculationStats) -> String {
+pub fn figures(stats: &SpeculationStats) -> String {
     let Some(rate) = stats.acceptance_rate() else {
         return "drafted: nothing".to_owned();
     };

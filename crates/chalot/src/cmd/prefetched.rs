@@ -37,7 +37,7 @@ impl Prefetched {
 }
 
 /// The same for people: "; experts: ..."; nothing for a model whose weights are left to the system.
-pub fn prefetch_figures(model: &TextModel) -> String {
+pub fn figures(model: &TextModel) -> String {
     let Some(Prefetched { stats, in_time_share, major_faults, resident_bytes, .. }) = Prefetched::of(model)
     else {
         return String::new();

@@ -15,7 +15,7 @@ use chalot::{
 use serde::Serialize;
 
 use super::{
-    drafts::{self, Drafts, speculation_figures},
+    drafts::{self, Drafts},
     open, prefetched,
 };
 use crate::{
@@ -96,7 +96,7 @@ pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     }
     if args.stats {
         if let Some(speculation) = &completion.stats.speculation {
-            console.note(&speculation_figures(speculation));
+            console.note(&drafts::figures(speculation));
         }
         console.note(&more_figures(&model, &session, load_time.as_secs_f64(), settings));
     }
@@ -202,7 +202,7 @@ fn more_figures(model: &TextModel, session: &Session, load_seconds: f64, setting
         session.sequence().kv().shape().ty.name(),
         settings.isa,
         settings.threads,
-    ) + &prefetched::prefetch_figures(model)
+    ) + &prefetched::figures(model)
 }
 
 /// What `--json` prints.

@@ -9,140 +9,14 @@
 //! What counts in the end is measured: the tokens that a school's rounds cost more than plain steps are added up, a round that
 //! gains pays off what came before it (Page's cumulative sum), and when the debt is too high the school pauses for some
 //! tokens, each time for longer, and is then tried anew.
-use super::costs::{Costs, Line, Window};
+use super::costs::{Line, Window};
 use super::options::{DraftMode, MAX_DRAFTS, SpeculationOptions};
+use super::pupil::{Class, DECAY, Pupil, School};
 
 /// Plain steps are made this often, to know what they cost.
 const PLAIN_EVERY: usize = 32;
 /// Plain steps before the first drafts: the first of a run meets cold caches.
 const FIRST_PLAIN: usize = 2;
-/// Tokens of debt that drafting may run into: at first, after a pause, and when it has proven itself by gaining as many.
-const FIRST_DEBT: f64 = 2.0;
-const RETRY_DEBT: f64 = 1.5;
-const PROVEN_DEBT: f64 = 6.0;
-/// Tokens of the first pause, how much longer each one after a failure is, and the longest.
-const PAUSE: usize = 64;
-const LONGER: usize = 3;
-const LONGEST_PAUSE: usize = 1024;
-/// Kinds of evidence.
-const CLASSES: usize = 8;
-/// How much older evidence weighs after each newer one.
-const DECAY: f64 = 0.98;
-/// The first guess weighs as much as so many drafts.
-const PRIOR: f64 = 4.0;
-
-/// Who drafts in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum School {
-    Shallow,
-    Ngram,
-}
-
-/// Evidence that a draft is right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Class(usize);
-
-impl Class {
-    /// Of a draft that the shallow region gives this probability.
-    pub fn of_probability(probability: f64) -> Self {
-        Self(((probability * CLASSES as f64) as usize).min(CLASSES - 1))
-    }
-
-    /// Of a draft after so many tokens that match.
-    pub fn of_match(len: usize) -> Self {
-        Self(match len {
-            0..=2 => 0,
-            3 => 1,
-            4 => 2,
-            5..=6 => 3,
-            7..=9 => 4,
-            10..=14 => 5,
-            15..=24 => 6,
-            _ => 7,
-        })
-    }
-}
-
-/// How often drafts of a class were right, the latest counting most.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    guess: f64,
-    right: f64,
-    all: f64,
-}
-
-impl Rate {
-    fn of(guess: f64) -> Self {
-        Self { guess, right: 0.0, all: 0.0 }
-    }
-
-    fn push(&mut self, right: bool) {
-        self.right = self.right * DECAY + f64::from(u8::from(right));
-        self.all = self.all * DECAY + 1.0;
-    }
-
-    fn value(&self) -> f64 {
-        (self.right + PRIOR * self.guess) / (self.all + PRIOR)
-    }
-}
-
-/// What is known of a school.
-struct Pupil {
-    costs: Costs,
-    rates: [Rate; CLASSES],
-    /// What its rounds gained over plain steps of the same time, in tokens a round; the latest count most.
-    gain: f64,
-    /// Tokens that its drafts have cost lately, how many they may cost, and how many they have gained since the last pause.
-    debt: f64,
-    credit: f64,
-    gained: f64,
-    /// Tokens of the pause that are left, and of the next one.
-    pause_left: usize,
-    next_pause: usize,
-}
-
-impl Pupil {
-    fn of(school: School) -> Self {
-        let guesses = match school {
-            School::Shallow => std::array::from_fn(|class| (class as f64 + 0.5) / CLASSES as f64),
-            School::Ngram => [0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9],
-        };
-        Self {
-            costs: Costs::default(),
-            rates: guesses.map(Rate::of),
-            gain: 0.0,
-            debt: 0.0,
-            credit: FIRST_DEBT,
-            gained: 0.0,
-            pause_left: 0,
-            next_pause: PAUSE,
-        }
-    }
-
-    /// Pauses when drafting has become too dear.
-    fn judge(&mut self, gain: f64) {
-        self.debt = (self.debt - gain).max(0.0);
-        self.gained += gain;
-        if self.gained > PROVEN_DEBT {
-            self.credit = PROVEN_DEBT;
-            self.next_pause = PAUSE;
-        }
-        if self.debt <= self.credit {
-            return;
-        }
-        // What made it lose may be gone by the time it is tried again: costs are measured anew, rates weigh less.
-        *self = Self {
-            costs: Costs::default(),
-            rates: self.rates.map(|rate| Rate { right: rate.right / 2.0, all: rate.all / 2.0, ..rate }),
-            gain: 0.0,
-            debt: 0.0,
-            credit: RETRY_DEBT,
-            gained: 0.0,
-            pause_left: self.next_pause,
-            next_pause: (LONGER * self.next_pause).min(LONGEST_PAUSE),
-        };
-    }
-}
 
 /// A round that is over.
 #[derive(Clone, Debug, Default)]
@@ -225,7 +99,7 @@ impl Controller {
     /// that it is too.
     pub fn worth(&self, school: School, class: Class, reached: f64) -> Option<f64> {
         let pupil = &self.pupils[school as usize];
-        let reached = reached * pupil.rates[class.0].value();
+        let reached = reached * pupil.rate(class);
         let Line { each, .. } = pupil.costs.line(self.plain_seconds());
         (reached > each * self.rate()).then_some(reached)
     }
@@ -237,7 +111,7 @@ impl Controller {
         let (rate, line) = (self.rate(), pupil.costs.line(plain));
         let (mut reached, mut tokens, mut best) = (1.0, 1.0, (0, 0.0));
         for drafts in 1..=most {
-            reached *= pupil.rates[Class::of_match(len + drafts - 1).0].value();
+            reached *= pupil.rate(Class::of_match(len + drafts - 1));
             tokens += reached;
             let gain = tokens - 1.0 - rate * (line.at(drafts) - plain);
             if gain > best.1 {
@@ -274,12 +148,10 @@ impl Controller {
         let pupil = &mut self.pupils[school as usize];
         pupil.costs.push(round.drafts, round.seconds);
         for &(class, right) in &round.compared {
-            pupil.rates[class.0].push(right);
+            pupil.compared(class, right);
         }
         // What rounds like it cost counts: one that was interrupted is no reason to stop.
-        let gain = round.tokens as f64 - pupil.costs.expected(round.drafts, plain) / plain;
-        pupil.gain = 0.9 * pupil.gain + 0.1 * gain;
-        pupil.judge(gain);
+        pupil.add_gain(round.tokens as f64 - pupil.costs.expected(round.drafts, plain) / plain);
     }
 }
 

@@ -29,6 +29,7 @@ mod costs;
 mod draft_head;
 mod ngram;
 mod options;
+mod pupil;
 mod round;
 mod shallow;
 mod stats;
@@ -43,8 +44,9 @@ pub use self::brain_map::BrainMap;
 pub use self::options::{AcceptanceRule, DEFAULT_DRAFTS, DraftMode, MAX_DRAFTS, SpeculationOptions};
 pub use self::stats::SpeculationStats;
 
-use self::controller::{Class, Controller, Plan, School};
+use self::controller::{Controller, Plan};
 use self::ngram::NgramIndex;
+use self::pupil::{Class, School};
 use self::round::Round;
 use self::shallow::Drafter;
 use self::verify::{Proposal, Rule};

@@ -1,6 +1,7 @@
 //! One round: drafts, and how far they were right.
 use super::DraftFilter;
-use super::controller::{Class, Outcome};
+use super::controller::Outcome;
+use super::pupil::Class;
 use super::verify::Proposal;
 
 /// The state of a round. Row r of its logits follows the token it began with and the first r drafts.

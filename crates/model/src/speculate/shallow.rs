@@ -6,8 +6,8 @@ use chalot_tensor::softmax::softmax_rows;
 
 use super::DraftFilter;
 use super::brain_map::BrainMap;
-use super::controller::Class;
 use super::options::{AcceptanceRule, DraftMode, SpeculationOptions};
+use super::pupil::Class;
 use super::round::Round;
 use super::verify::Proposal;
 use crate::engine::{Engine, EngineError};

@@ -2,6 +2,7 @@
 use chalot_model::{Ffn, GatedFfn, Linear, Model, ModelConfig};
 use chalot_tensor::matrix::{Format, Matrix};
 
+use super::parameter::EMBEDDING;
 use super::{FfnIds, LayerFfn, Network};
 use crate::error::TrainError;
 
@@ -14,7 +15,7 @@ impl Network {
     /// [`TrainError::State`] when the model is of another architecture.
     pub fn take_model(&mut self, model: &Model) -> Result<(), TrainError> {
         self.check_architecture(model)?;
-        self.set(0, model.embedding.to_f32())?;
+        self.set(EMBEDDING, model.embedding.to_f32())?;
         self.set(self.final_norm, model.final_norm.clone())?;
         for (index, layer) in model.layers.iter().enumerate() {
             let ids = self.layers[index].clone();

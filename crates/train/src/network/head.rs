@@ -11,7 +11,7 @@ use super::Context;
 use super::parameter::EMBEDDING;
 use super::pass::Scratch;
 use crate::error::TrainError;
-use crate::ops::cross_entropy::{RowLoss, cross_entropy};
+use crate::ops::cross_entropy::{RowLoss, cross_entropy, toward_teacher};
 use crate::ops::norm::rms_norm_backward;
 use crate::ops::quantize::norm_quantize_rows;
 use crate::ops::room;
@@ -26,6 +26,14 @@ pub(super) struct Weights {
     pub z_loss: f32,
 }
 
+/// Whose distribution takes a share of the text's place.
+#[derive(Clone, Copy)]
+pub(super) struct Teacher<'a> {
+    /// Of the same tokens.
+    pub hidden: &'a [f32],
+    pub share: f32,
+}
+
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sums {
     pub tokens: u64,
@@ -38,6 +46,7 @@ pub(super) struct Sums {
 pub(crate) struct HeadScratch {
     pub normed: Activations,
     logits: Vec<f32>,
+    teacher: Vec<f32>,
     rounded: Vec<f32>,
     dx: Vec<f32>,
     losses: Vec<RowLoss>,
@@ -55,17 +64,19 @@ pub(super) fn logits(
     matmul(cx.exec, embedding, normed, logits)
 }
 
-/// The losses of `hidden`; with gradients, `d_hidden` is overwritten and the parameters' are added to.
+/// The losses of `hidden`; with gradients, `d_hidden` is overwritten and the parameters' are added to. A teacher changes the
+/// gradients, not the losses.
 pub(super) fn loss(
     cx: &Context<'_>,
     hidden: &[f32],
     targets: &[u32],
     weights: Weights,
+    teacher: Option<Teacher<'_>>,
     mut back: Option<(&mut [f32], &mut [f32])>,
     scratch: &mut Scratch,
 ) -> Result<Sums, TrainError> {
     let (width, vocab) = (cx.config.hidden_size, cx.config.vocab_size);
-    let HeadScratch { normed, logits: buffer, rounded, dx, losses } = &mut scratch.head;
+    let HeadScratch { normed, logits: buffer, teacher: taught, rounded, dx, losses } = &mut scratch.head;
     let norm = cx.value(cx.final_norm);
     let mut sums = Sums::default();
     for (block, targets) in targets.chunks(BLOCK).enumerate() {
@@ -84,6 +95,11 @@ pub(super) fn loss(
             sums.hits += u64::from(loss.hit);
         }
         let Some((d_hidden, gradients)) = &mut back else { continue };
+        if let Some(teacher) = teacher {
+            let taught = room(taught, m * vocab);
+            logits(cx, &teacher.hidden[at.clone()], normed, taught)?;
+            toward_teacher(cx.exec, z, taught, targets, weights.loss * teacher.share);
+        }
         let x = room(rounded, m * width);
         norm_quantize_rows(cx.exec, rows, norm, cx.eps(), cx.head_lambda, x);
         let (dz, x) = (View::new(z, m, vocab, vocab)?, View::new(x, m, width, width)?);

@@ -61,6 +61,8 @@ pub struct StepOptions {
     pub exit_weight: f32,
     /// The share of a batch's rows on which the exit is trained (a head costs much in a small model).
     pub exit_share: f32,
+    /// The share of the exit's aim that is the whole model's distribution instead of the text.
+    pub exit_teacher: f32,
     /// Probability with which the last layer is left out; earlier ones less, in proportion, those of the shallow region never.
     pub layer_drop: f32,
     /// Factor of the square of the logits' log-sum-exp.
@@ -85,6 +87,7 @@ impl Default for StepOptions {
             weight: 1.0,
             exit_weight: 0.0,
             exit_share: 1.0,
+            exit_teacher: 0.0,
             layer_drop: 0.0,
             z_loss: 0.0,
             router_z_loss: 0.0,

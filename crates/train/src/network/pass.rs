@@ -29,8 +29,9 @@ pub(crate) struct Work {
     /// The hidden states that leave the last layer, and those at the exit.
     hidden: Vec<f32>,
     exit: Vec<f32>,
-    /// Gradients of the hidden states.
+    /// Their gradients.
     d_hidden: Vec<f32>,
+    d_exit: Vec<f32>,
     pub scratch: Scratch,
 }
 
@@ -116,7 +117,7 @@ pub(super) fn step(
     let keep_all = training && !options.recompute;
     forward(cx, work, batch, &left_out, keep_all, with_exit.then_some(exit), Some((options, &mut losses)))?;
 
-    let Work { inputs, states, hidden: last, exit: exit_hidden, d_hidden, scratch } = work;
+    let Work { inputs, states, hidden: last, exit: exit_hidden, d_hidden, d_exit, scratch } = work;
     let d_hidden = room(d_hidden, len);
     let mut gradients = gradients;
     let weights = head::Weights { loss: options.weight, z_loss: options.z_loss };
@@ -125,6 +126,7 @@ pub(super) fn step(
         &last[..len],
         batch.targets,
         weights,
+        None,
         gradients.as_deref_mut().map(|g| (&mut *d_hidden, g)),
         scratch,
     )?;
@@ -136,33 +138,36 @@ pub(super) fn step(
     let exit_rows = ((sequences as f32 * share).ceil() as usize).clamp(1, sequences) * batch.length;
     let Some(gradients) = gradients else {
         if with_exit {
-            let sums = head::loss(cx, &exit_hidden[..len], batch.targets, weights, None, scratch)?;
+            let sums = head::loss(cx, &exit_hidden[..len], batch.targets, weights, None, None, scratch)?;
             (losses.exit_tokens, losses.exit) = (sums.tokens, sums.loss);
         }
         return Ok(losses);
     };
 
+    let d_exit = room(d_exit, if with_exit { exit_rows * hidden } else { 0 });
+    if with_exit {
+        let weights = head::Weights {
+            loss: options.weight * options.exit_weight * sequences as f32 * batch.length as f32
+                / exit_rows as f32,
+            z_loss: 0.0,
+        };
+        let teacher = head::Teacher { hidden: &last[..d_exit.len()], share: options.exit_teacher };
+        let sums = head::loss(
+            cx,
+            &exit_hidden[..d_exit.len()],
+            &batch.targets[..exit_rows],
+            weights,
+            (options.exit_teacher > 0.0).then_some(teacher),
+            Some((&mut *d_exit, &mut *gradients)),
+            scratch,
+        )?;
+        (losses.exit_tokens, losses.exit) = (sums.tokens, sums.loss);
+    }
+
     for index in (0..layers).rev() {
         if with_exit && index + 1 == exit {
-            let weights = head::Weights {
-                loss: options.weight * options.exit_weight * sequences as f32 * batch.length as f32
-                    / exit_rows as f32,
-                z_loss: 0.0,
-            };
             // Added to what comes from the deeper layers.
-            let mut d_exit = std::mem::take(&mut scratch.c);
-            let rows = room(&mut d_exit, exit_rows * hidden);
-            let sums = head::loss(
-                cx,
-                &exit_hidden[..exit_rows * hidden],
-                &batch.targets[..exit_rows],
-                weights,
-                Some((&mut *rows, &mut *gradients)),
-                scratch,
-            )?;
-            (losses.exit_tokens, losses.exit) = (sums.tokens, sums.loss);
-            d_hidden.iter_mut().zip(&*rows).for_each(|(d, x)| *d += x);
-            scratch.c = d_exit;
+            d_hidden.iter_mut().zip(&*d_exit).for_each(|(d, x)| *d += x);
         }
         if left_out[index] {
             continue;

@@ -6,6 +6,9 @@
 //! ```text
 //! dz_j = p_j (1 + 2 zeta lse) - [j = t]
 //! ```
+//!
+//! A teacher with probabilities r (Hinton et al. 2015) takes a share s of the target's place: the loss becomes
+//! `lse - (1 - s) z_t - s sum_j r_j z_j`, r being constants, so `dz_j` changes by `s ([j = t] - r_j)`.
 use chalot_tensor::exec::Exec;
 use chalot_tensor::math::lanes::{Kernel, LANES, Lanes, dispatch};
 use chalot_tensor::math::vector;
@@ -46,6 +49,63 @@ pub fn cross_entropy(
     });
 }
 
+/// Gives a share of the target's place in gradients that [`cross_entropy`] has left (`[m][vocab]`) to the distribution of a
+/// teacher's logits, which are overwritten. `weight` is that of the loss times the share.
+pub fn toward_teacher(exec: &Exec, gradients: &mut [f32], teacher: &mut [f32], targets: &[u32], weight: f32) {
+    let vocab = gradients.len() / targets.len().max(1);
+    const ROWS: usize = 8;
+    let (rows, teacher) = (Parts::new(gradients, ROWS * vocab), Parts::new(teacher, ROWS * vocab));
+    exec.pool.run(rows.count(), &|piece| {
+        let targets = &targets[piece * ROWS..];
+        let rows = rows.take(piece).chunks_exact_mut(vocab);
+        for ((row, teacher), &target) in rows.zip(teacher.take(piece).chunks_exact_mut(vocab)).zip(targets) {
+            if target != IGNORED {
+                dispatch(exec.isa, Toward { gradients: row, teacher, weight });
+                row[target as usize] += weight;
+            }
+        }
+    });
+}
+
+struct Toward<'a> {
+    gradients: &'a mut [f32],
+    teacher: &'a mut [f32],
+    weight: f32,
+}
+
+impl Kernel for Toward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { gradients, teacher, weight } = self;
+        let (_, sum) = exponentials(l, teacher, true);
+        let factor = l.splat(-weight / sum);
+        for (d, e) in gradients.chunks_mut(LANES).zip(teacher.chunks(LANES)) {
+            l.store_some(l.fma(l.load_or(e, 0.0), factor, l.load_or(d, 0.0)), d);
+        }
+    }
+}
+
+/// The largest of `z` and the sum of `exp(z - largest)`; these may replace `z`.
+#[inline(always)]
+fn exponentials<L: Lanes>(l: L, z: &mut [f32], replace: bool) -> (f32, f32) {
+    let mut maximum = l.splat(f32::NEG_INFINITY);
+    for x in z.chunks(LANES) {
+        maximum = l.max(l.load_or(x, f32::NEG_INFINITY), maximum);
+    }
+    let maximum = l.maximum(maximum);
+    let highest = l.splat(maximum);
+    let mut sum = l.splat(0.0);
+    for x in z.chunks_mut(LANES) {
+        let e = vector::exp(l, l.sub(l.load_or(x, f32::NEG_INFINITY), highest));
+        sum = l.add(sum, e);
+        if replace {
+            l.store_some(e, x);
+        }
+    }
+    (maximum, l.sum(sum))
+}
+
 struct Row<'a> {
     logits: &'a mut [f32],
     target: u32,
@@ -66,21 +126,7 @@ impl Kernel for Row<'_> {
         }
         let target = target as usize;
         let of_target = logits[target];
-        let mut maximum = l.splat(f32::NEG_INFINITY);
-        for x in logits.chunks(LANES) {
-            maximum = l.max(l.load_or(x, f32::NEG_INFINITY), maximum);
-        }
-        let maximum = l.maximum(maximum);
-        let highest = l.splat(maximum);
-        let mut sum = l.splat(0.0);
-        for x in logits.chunks_mut(LANES) {
-            let e = vector::exp(l, l.sub(l.load_or(x, f32::NEG_INFINITY), highest));
-            sum = l.add(sum, e);
-            if weight.is_some() {
-                l.store_some(e, x);
-            }
-        }
-        let sum = l.sum(sum);
+        let (maximum, sum) = exponentials(l, logits, weight.is_some());
         let lse = f64::from(maximum) + f64::from(sum).ln();
         if let Some(weight) = weight {
             let factor = l.splat(weight * (1.0 + 2.0 * z_loss * lse as f32) / sum);

@@ -1,5 +1,6 @@
 //! The recipe of a run: a TOML file, read once and checked before anything is done.
 
+mod check;
 mod error;
 mod tables;
 

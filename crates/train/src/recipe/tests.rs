@@ -47,6 +47,9 @@ fn errors_name_the_key_and_the_mend() {
     refused("[tokenizer]", "[tokenizr]", &["tokenizr"]);
     refused("name = \"Test\"", "name = Test", &["line 2"]);
     refused("rows = 8", "rows = 8\nspike = -1.0", &["train.spike"]);
+    for start in ["", "run = 'a'\nmodel = 'b.gguf'"] {
+        refused("[model]", &format!("[start]\n{start}\n[model]"), &["start", "run and model", "name one"]);
+    }
     let error = Recipe::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/x.toml"), "{error}");
 }

@@ -176,6 +176,7 @@ impl Learner for Trained {
                 false => 0.0,
             },
             exit_share: objective.exit_share,
+            exit_teacher: objective.exit_teacher,
             layer_drop: objective.layer_drop,
             z_loss: objective.z_loss,
             router_z_loss: objective.router_z_loss,

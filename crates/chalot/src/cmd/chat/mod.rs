@@ -112,10 +112,9 @@ fn turn(conversation: &mut Conversation, text: &str, stats: bool, console: Conso
         _ => {}
     }
     if stats {
-        console
-            .note(&(figures(&answer.completion.stats) + &prefetched::prefetch_figures(conversation.model())));
+        console.note(&(figures(&answer.completion.stats) + &prefetched::figures(conversation.model())));
         if let Some(speculation) = &answer.completion.stats.speculation {
-            console.note(&drafts::speculation_figures(speculation));
+            console.note(&drafts::figures(speculation));
         }
     }
     Ok(())

@@ -1,13 +1,13 @@
 //! Few tokens: weights are unpacked in registers and meet all tokens of a tile there.
 use std::{marker::PhantomData, ops::Range};
 
-use super::{Integer, first_sums, scale_sums};
+use super::{Integer, first_sums};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
         lanes::{Kernel, ProductLanes, Quad},
         prefetch_distance, store_tiles,
-        weights::{Code, Scales},
+        weights::{Code, Scales, V},
     },
     math::lanes::Lanes,
     matrix::{BLOCK, TILE_ROWS},
@@ -112,26 +112,49 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_
         let f = p.floats();
         let prefetch = prefetch_distance(product.w.tile_len());
         for tile in tiles {
-            let mut acc = [[f.splat(0.0); T]];
+            let mut acc = [f.splat(0.0); T];
             let segments = product.w.tile_blocks(tile).chunks(product.w.segment_blocks());
             let tokens = quads.chunks(x.segment_quads).zip(factors.iter().zip(qsums));
             for (segment, (blocks, (quads, (factors, qsums)))) in segments.zip(tokens).enumerate() {
-                let mut sums = [first_sums::<P, C::Range, T>(p, product.zero, qsums)];
+                let mut sums = first_sums::<P, C::Range, T>(p, product.zero, qsums);
                 let quads = quads.as_chunks().0;
                 // Of six tokens the four chains of sums leave no registers for the masks.
                 match C::PLACES.filter(|_| P::IN_PLACE && T < MAX_TOKENS) {
                     Some(places) => {
-                        add_blocks_in_place::<P, C, Q, T>(p, places, blocks, prefetch, quads, &mut sums[0]);
+                        add_blocks_in_place::<P, C, Q, T>(p, places, blocks, prefetch, quads, &mut sums);
                     }
-                    None => add_blocks::<P, C, Q, D, T>(p, blocks, prefetch, quads, &mut sums[0]),
+                    None => add_blocks::<P, C, Q, D, T>(p, blocks, prefetch, quads, &mut sums),
                 }
-                scale_sums(p, &product.scales, ([tile], segment), (factors, qsums), &sums, &mut acc);
+                add_scaled(p, &product.scales, (tile, segment), (factors, qsums), &sums, &mut acc);
             }
             let mut outputs = [[[0.0; TILE_ROWS]; 1]; T];
             for t in 0..T {
-                f.store(acc[0][t], &mut outputs[t][0]);
+                f.store(acc[t], &mut outputs[t][0]);
             }
             store_tiles(&product.y, (product.w.rows(), tile..tile + 1, first_token), &outputs);
+        }
+    }
+}
+
+/// Adds to the outputs of a tile what the sums of a segment are worth.
+#[inline(always)]
+fn add_scaled<P: ProductLanes, S: Scales, const T: usize>(
+    p: P,
+    scales: &S,
+    (tile, segment): (usize, usize),
+    (factors, qsums): (&[f32; T], &[i32; T]),
+    sums: &[P::Sums; T],
+    outputs: &mut [V<P>; T],
+) {
+    let f = p.floats();
+    let scale = scales.scale(p, tile, segment);
+    for t in 0..T {
+        outputs[t] = f.fma(p.to_floats(sums[t]), f.mul(scale, f.splat(factors[t])), outputs[t]);
+    }
+    if S::MINS {
+        let min = scales.min(p, tile, segment);
+        for t in 0..T {
+            outputs[t] = f.fma(min, f.splat(factors[t] * qsums[t] as f32), outputs[t]);
         }
     }
 }

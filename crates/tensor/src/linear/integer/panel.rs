@@ -1,7 +1,7 @@
 //! Many tokens: a panel of weights is unpacked into the first-level cache and meets token tile after token tile.
 use std::{marker::PhantomData, ops::Range};
 
-use super::{Integer, first_sums, scale_sums};
+use super::{Integer, first_sums};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
@@ -221,13 +221,9 @@ impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Kernel for Whol
                 }
             }
         } else {
-            let mut acc = [[p.floats().splat(0.0); T]; R];
-            scale_sums(p, &product.scales, (tiles, 0), (factors, qsums), &sums, &mut acc);
-            for r in 0..R {
-                for t in 0..T {
-                    p.floats().store(acc[r][t], &mut carry[t][r]);
-                }
-            }
+            let Some(outputs) = carry.first_chunk_mut::<T>() else { return };
+            *outputs = [[[0.0; TILE_ROWS]; R]; T];
+            add_scaled(p, &product.scales, (tiles, 0), (factors, qsums), &sums, outputs);
         }
     }
 }
@@ -278,7 +274,7 @@ impl<C: lanes::Range, S: Scales, const R: usize, const T: usize> Groups<'_, C, S
     }
 }
 
-/// [`scale_sums`] with outputs in memory.
+/// Adds to the outputs of R tiles what the sums of a segment are worth.
 #[inline(always)]
 fn add_scaled<P: ProductLanes, S: Scales, const R: usize, const T: usize>(
     p: P,

@@ -1,6 +1,7 @@
 //! Texts of a real model: free prose, and answers that repeat their prompt.
-use std::ops::ControlFlow;
+use std::{fs, ops::ControlFlow};
 
+use anyhow::Context;
 use chalot::{
     CompletionOptions, Message, TextModel,
     model::{Sampler, SamplingParams, SequenceOptions, SpeculationOptions, SpeculationStats},
@@ -12,6 +13,7 @@ use super::{Outcome, Pair};
 use crate::{
     args::{Holding, bench::SpeculateBench},
     cmd::{drafts, open},
+    failure::Usage,
     settings::Settings,
 };
 
@@ -58,7 +60,15 @@ impl Texts {
 /// The model goes on from openings.
 pub fn prose(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<Texts> {
     let model = open(args, settings)?;
-    let prompts = OPENINGS.map(|opening| model.prompt(opening, Specials::AsText));
+    let text = match &args.openings {
+        Some(file) => fs::read_to_string(file).with_context(|| format!("--openings {}", file.display()))?,
+        None => OPENINGS.join("\n"),
+    };
+    let openings = text.lines().filter(|line| !line.trim().is_empty());
+    let prompts: Vec<_> = openings.map(|opening| model.prompt(opening, Specials::AsText)).collect();
+    if prompts.is_empty() {
+        return Err(Usage("--openings: the file has no lines".to_owned()).into());
+    }
     measure(&model, &prompts, args)
 }
 
@@ -88,7 +98,7 @@ fn open(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<TextModel>
 fn measure(model: &TextModel, prompts: &[Vec<u32>], args: &SpeculateBench) -> anyhow::Result<Texts> {
     let mut plain = model.session(SequenceOptions::default())?;
     let mut drafting = model.session(SequenceOptions::default())?;
-    let drafts = drafts::drafts(model, &args.drafting)?;
+    let drafts = drafts::options(model, &args.drafting)?;
     drafting
         .speculate(drafts.map(|drafts| SpeculationOptions { draft_vocab: args.draft_vocab, ..drafts }))?;
     let options =
