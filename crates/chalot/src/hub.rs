@@ -2,6 +2,7 @@
 //! `tokenizer_config.json`, `generation_config.json`, `chat_template.jinja`.
 use std::path::{Path, PathBuf};
 
+use chalot_model::RecommendedSampling;
 use chalot_tokenizer::Tokenizer;
 use serde_json::Value;
 
@@ -62,6 +63,11 @@ impl Folder {
                 .map(str::to_owned),
             _ => None,
         })
+    }
+
+    /// What `generation_config.json` recommends.
+    pub(crate) fn sampling(&self) -> RecommendedSampling {
+        RecommendedSampling::from_hf(&self.generation_config)
     }
 
     /// `eos_token_id`, one or a list, of the generation's config and the model's.

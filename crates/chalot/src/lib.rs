@@ -175,5 +175,5 @@ pub use optimized_tokenizer::{OptimizedTokenizer, TokenizerStats};
 pub use session::{Completion, CompletionOptions, Session, Step, Stop};
 pub use speculative::{SpeculativeConfig, SpeculativeDecoder};
 pub use template::{ChatTemplate, Message, TemplateError, TemplateOrigin};
-pub use text_model::{OpenOptions, TextModel, builtin_tokenizer, template_source, tokenizer_of};
+pub use text_model::{OpenOptions, TextModel, builtin_tokenizer, sampling_of, template_source, tokenizer_of};
 pub use vocabulary::{read_tokenizer, vocab_of, vocab_to_metadata};

@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc};
 
 use chalot_model::{
     EngineOptions, Fingerprint, KvPool, KvPoolOptions, LoadOptions, Model, PrefetchOptions, Prefetcher,
-    SequenceOptions, Source, SourceKind, WeightsAs,
+    RecommendedSampling, SequenceOptions, Source, SourceKind, WeightsAs,
 };
 use chalot_tensor::{Packing, exec::Exec};
 use chalot_tokenizer::{Specials, Tokenizer};
@@ -49,6 +49,8 @@ pub struct TextModel {
     pub tokenizer: Tokenizer,
     /// `None`: neither a template nor the tokens of ChatML; the model continues text.
     pub template: Option<ChatTemplate>,
+    /// What its makers recommend.
+    pub sampling: RecommendedSampling,
     exec: Exec,
     pool: KvPool,
     engine: EngineOptions,
@@ -101,6 +103,7 @@ impl TextModel {
             model,
             tokenizer,
             template,
+            sampling: sampling_of(source)?,
             exec: exec.clone(),
             pool,
             engine: options.engine,
@@ -192,6 +195,18 @@ pub fn template_source(source: &Source) -> Result<Option<String>, Error> {
     match source.gguf() {
         Some(gguf) => Ok(gguf.metadata.str("tokenizer.chat_template")?.map(str::to_owned)),
         None => Ok(None),
+    }
+}
+
+/// The sampling that the model's files recommend.
+///
+/// # Errors
+/// A file that should hold it is damaged.
+pub fn sampling_of(source: &Source) -> Result<RecommendedSampling, Error> {
+    match (source.folder(), source.gguf()) {
+        (Some(folder), _) => Ok(hub::Folder::open(folder)?.sampling()),
+        (None, Some(gguf)) => Ok(RecommendedSampling::from_gguf(&gguf.metadata)),
+        (None, None) => Ok(RecommendedSampling::default()),
     }
 }
 

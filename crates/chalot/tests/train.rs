@@ -34,6 +34,9 @@ impl Folder {
 
 const RECIPE: &str = r#"
 name = "Tiny"
+[sampling]
+temperature = 0.5
+repetition_penalty = 1.1
 [data]
 held_out = { every = 8 }
 [[data.texts]]
@@ -101,6 +104,14 @@ fn from_texts_to_a_model() {
     let hf = one.join("hf");
     for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"] {
         assert!(hf.join(name).is_file(), "{name}");
+    }
+    // Both kinds of files recommend the recipe's sampling; flags come first.
+    for model in [&file, &hf] {
+        let temperature = |more: &[&str]| {
+            let report = chalot(&[&["run", arg(model), "-n", "4", "--json"], more].concat()).json();
+            report["temperature"].as_f64().unwrap()
+        };
+        assert_eq!((temperature(&[]), temperature(&["--temp", "0"])), (0.5, 0.0), "{}", model.display());
     }
     assert_eq!(chalot(&["inspect", arg(&file), "--json"]).json()["config"]["name"], "Tiny");
     assert!(fs::read_to_string(hf.join("README.md")).unwrap().contains("# Tiny"));

@@ -38,7 +38,7 @@ pub use mapping::Mapping;
 pub use native::write_native;
 pub use perplexity::{Perplexity, PerplexityOptions, perplexity};
 pub use prefetch::{PrefetchOptions, PrefetchStats, PrefetchStrategy, Prefetcher};
-pub use sampler::{Sampler, SamplingParams};
+pub use sampler::{RecommendedSampling, Sampler, SamplingParams};
 pub use sequence::{Sequence, SequenceOptions};
 pub use speculate::{BrainMap, DraftMode, SpeculationOptions, SpeculationStats, Speculator};
 pub use truncation::explain_truncated_files;

@@ -93,21 +93,21 @@ pub struct Chat {
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Sampling", allow_negative_numbers = true)] // so that `--temp -1` is told its range
 pub struct Sampling {
-    /// Temperature; 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value = "0.7", value_parser = values::temperature)]
-    pub temp: f32,
-    /// Choose among the K likeliest tokens; 0: all
-    #[arg(long, value_name = "K", default_value = "40")]
-    pub top_k: usize,
-    /// Choose among the likeliest tokens that together reach this probability; 1: all
-    #[arg(long, value_name = "P", default_value = "0.95", value_parser = values::positive_share)]
-    pub top_p: f32,
-    /// Leave out tokens less likely than P times the likeliest; 0: none
-    #[arg(long, value_name = "P", default_value = "0.05", value_parser = values::share)]
-    pub min_p: f32,
-    /// Make tokens of the recent text less likely (above 1); 1: as they are
-    #[arg(long, value_name = "R", default_value = "1", value_parser = values::factor)]
-    pub repeat_penalty: f32,
+    /// Temperature; 0 always takes the likeliest token [default: what the model's file recommends, or 0.7]
+    #[arg(long, value_name = "T", value_parser = values::temperature)]
+    pub temp: Option<f32>,
+    /// Choose among the K likeliest tokens; 0: all [default: the model's, or 40]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Choose among the likeliest tokens that together reach this probability; 1: all [default: the model's, or 0.95]
+    #[arg(long, value_name = "P", value_parser = values::positive_share)]
+    pub top_p: Option<f32>,
+    /// Leave out tokens less likely than P times the likeliest; 0: none [default: the model's, or 0.05]
+    #[arg(long, value_name = "P", value_parser = values::share)]
+    pub min_p: Option<f32>,
+    /// Make tokens of the recent text less likely (above 1); 1: as they are [default: the model's, or 1; with --temp 0: 1]
+    #[arg(long, value_name = "R", value_parser = values::factor)]
+    pub repeat_penalty: Option<f32>,
     /// How many tokens back the repeat penalty looks
     #[arg(long, value_name = "N", default_value = "64")]
     pub repeat_last_n: usize,

@@ -6,7 +6,7 @@ use chalot::{
     Error,
     formats::gguf::Value,
     model::{ConvertOptions, ConvertTo, Source, SourceKind, convert as convert_model},
-    read_tokenizer, template_source, tokenizer_of, vocab_to_metadata,
+    read_tokenizer, sampling_of, template_source, tokenizer_of, vocab_to_metadata,
 };
 
 use super::{bytes, count};
@@ -102,6 +102,9 @@ fn metadata(source: &Source, args: &Convert, console: Console) -> anyhow::Result
             }
             Err(error) => return Err(error).context("the tokenizer"),
         },
+    }
+    if source.gguf().is_none() {
+        pairs.extend(sampling_of(source)?.to_gguf());
     }
     if let Some(template) = template_source(source)? {
         pairs.push(("tokenizer.chat_template".into(), Value::from(template)));

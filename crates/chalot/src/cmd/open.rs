@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use chalot::{
     BUILTIN_NAME, OpenOptions, PrefetchOptions, PrefetchStrategy, Session, TextModel,
-    model::{SamplingParams, SequenceOptions, Source, WeightsAs},
+    model::{RecommendedSampling, SamplingParams, SequenceOptions, Source, WeightsAs},
 };
 
 use crate::{
@@ -106,15 +106,19 @@ pub fn keep(session: &Session, note: &[u8], memory: &Memory, settings: &Settings
     Ok(())
 }
 
-/// The sampling that was asked for, and the seed when nobody chose it but chance.
-pub fn sampling(args: &Sampling) -> (SamplingParams, Option<u64>) {
-    let chance = (args.seed.is_none() && args.temp > 0.0).then(random_seed);
+/// The sampling that was asked for, else what the model's files recommend; and the seed when nobody chose it but chance.
+pub fn sampling(args: &Sampling, recommended: &RecommendedSampling) -> (SamplingParams, Option<u64>) {
+    let defaults = SamplingParams { temperature: 0.7, ..SamplingParams::default() };
+    // Who asks for the likeliest token wants it as the model has it.
+    let defaults = if args.temp == Some(0.0) { defaults } else { recommended.over(defaults) };
+    let temperature = args.temp.unwrap_or(defaults.temperature);
+    let chance = (args.seed.is_none() && temperature > 0.0).then(random_seed);
     let params = SamplingParams {
-        temperature: args.temp,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        repeat_penalty: args.repeat_penalty,
+        temperature,
+        top_k: args.top_k.unwrap_or(defaults.top_k),
+        top_p: args.top_p.unwrap_or(defaults.top_p),
+        min_p: args.min_p.unwrap_or(defaults.min_p),
+        repeat_penalty: args.repeat_penalty.unwrap_or(defaults.repeat_penalty),
         repeat_last_n: args.repeat_last_n,
         seed: args.seed.or(chance).unwrap_or(0),
     };

@@ -30,7 +30,7 @@ use crate::{
 /// A story of this many tokens fills a screen and takes a few seconds.
 const DEFAULT_TOKENS: usize = 256;
 
-/// What is to be done, once all arguments fit together.
+/// What is to be done.
 struct Job {
     prompt: String,
     sampling: SamplingParams,
@@ -40,20 +40,23 @@ struct Job {
 }
 
 impl Job {
-    fn new(args: &Run) -> anyhow::Result<Self> {
-        let prompt = match (&args.prompt, &args.file) {
-            (Some(prompt), _) => prompt.clone(),
-            (None, Some(file)) => read_text(file)?,
-            (None, None) if stdin_is_fed() => read_stdin()?,
-            (None, None) => String::new(),
-        };
-        let (sampling, drawn_seed) = open::sampling(&args.sampling);
+    fn new(args: &Run, prompt: String, model: &TextModel) -> Self {
+        let (sampling, drawn_seed) = open::sampling(&args.sampling, &model.sampling);
         let options = CompletionOptions {
             max_tokens: Some(args.tokens.unwrap_or(DEFAULT_TOKENS)),
             ignore_eos: args.ignore_eos,
             special: args.special,
         };
-        Ok(Self { prompt, sampling, drawn_seed, options })
+        Self { prompt, sampling, drawn_seed, options }
+    }
+}
+
+fn prompt(args: &Run) -> anyhow::Result<String> {
+    match (&args.prompt, &args.file) {
+        (Some(prompt), _) => Ok(prompt.clone()),
+        (None, Some(file)) => read_text(file),
+        (None, None) if stdin_is_fed() => read_stdin(),
+        (None, None) => Ok(String::new()),
     }
 }
 
@@ -63,9 +66,10 @@ impl Job {
 /// file of the text ends as text files do, and nothing else can run into the text. `--json` has the text alone.
 pub fn run(args: Run, settings: &Settings) -> anyhow::Result<()> {
     let console = settings.console;
-    let job = Job::new(&args)?;
+    let prompt = prompt(&args)?;
     let begin = Instant::now();
     let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
+    let job = Job::new(&args, prompt, &model);
     let (mut session, _) = open::session(&model, &args.memory, &args.holding, settings)?;
     drafts::drafting(&mut session, &model, &args.drafting)?;
     let load_time = begin.elapsed();

@@ -14,6 +14,7 @@
 //! weights are added up in f64 in a fixed order (by id, or by falling logit), ties go to the lower id. Same bits in, same
 //! token out, everywhere.
 mod params;
+mod recommended;
 mod rng;
 
 use std::cmp::Ordering;
@@ -23,6 +24,7 @@ use chalot_tensor::exec::Exec;
 use chalot_tensor::softmax::softmax_rows;
 
 pub use params::SamplingParams;
+pub use recommended::RecommendedSampling;
 pub use rng::Rng;
 
 use crate::engine::EngineError;

@@ -1,5 +1,6 @@
 //! The tables of a recipe and their defaults.
 
+use chalot_model::RecommendedSampling;
 use serde::{Deserialize, Serialize};
 
 use crate::network::Architecture;
@@ -20,6 +21,9 @@ pub struct Recipe {
     /// A sentence or two about the model; written into the model card.
     #[serde(default)]
     pub description: Option<String>,
+    /// Sampling that goes with the model; written into its files.
+    #[serde(default)]
+    pub sampling: RecommendedSampling,
     /// The texts.
     pub data: Data,
     /// The vocabulary.

@@ -77,6 +77,7 @@ impl Trained {
         if let Some(license) = &recipe.license {
             metadata.push(("general.license".to_owned(), Value::from(license.clone())));
         }
+        metadata.extend(recipe.sampling.to_gguf());
         metadata.extend((options.metadata)(prepared.tokenizer.to_gguf()));
         Ok(Trained { network, optimizer, recipe, metadata, inputs: Vec::new(), targets: Vec::new() })
     }

@@ -82,6 +82,9 @@ pub fn start_with<L: Learner>(
         learner.publish(&folder, &prepared.tokenizer.to_json(), &card)?;
         let path = folder.join("tokenizer_config.json");
         fs::write(&path, &prepared.tokenizer_config).map_err(|error| DataError::io(&path, error))?;
+        let path = folder.join("generation_config.json");
+        let sampling = serde_json::to_string_pretty(&options.recipe.sampling).unwrap_or_default();
+        fs::write(&path, sampling).map_err(|error| DataError::io(&path, error))?;
     }
     Ok(outcome)
 }

@@ -29,8 +29,8 @@ Ctrl-C          stops an answer";
 /// Talks until the user ends it.
 pub fn chat(args: Chat, settings: &Settings) -> anyhow::Result<()> {
     let console = settings.console;
-    let (sampling, drawn_seed) = open::sampling(&args.sampling);
     let model = open::open(args.model.as_ref(), &args.holding, args.memory.kv_budget, settings)?;
+    let (sampling, drawn_seed) = open::sampling(&args.sampling, &model.sampling);
     let (mut session, note) = open::session(&model, &args.memory, &args.holding, settings)?;
     drafts::drafting(&mut session, &model, &args.drafting)?;
     introduce(&open::name(args.model.as_deref()), &model, args.system.is_some(), console);
