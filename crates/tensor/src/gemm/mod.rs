@@ -4,6 +4,8 @@
 //! measured: docs/LOG.md, "Training"). Unlike everything else in this crate its bits are those of one machine: another
 //! instruction set may add in another order. On one machine they depend on the shapes alone: work is cut into pieces
 //! of the output whose sizes the thread count does not enter.
+#[cfg(target_arch = "x86_64")]
+mod columns;
 #[cfg(test)]
 mod tests;
 
@@ -194,6 +196,12 @@ unsafe fn raw(exec: &Exec, into: Write, a: View<'_>, b: View<'_>, c: *mut f32, s
             _ => None,
         };
         if let Some(instructions) = instructions {
+            if columns::are_apart(&a) {
+                return columns::by_blocks(exec, into, a, b, |into, a, b, row| {
+                    // SAFETY: rows of the output from `row` on, as many as `a` has.
+                    unsafe { raw(exec, into, a, b, c.add(row * stride), stride) }
+                });
+            }
             let beta = match into {
                 Write::Set => Accum::Replace,
                 Write::Add => Accum::Add,
