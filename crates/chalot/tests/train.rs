@@ -141,9 +141,8 @@ fn losses(run: &Path) -> Vec<f64> {
 fn training_goes_on_from_a_finished_model() {
     let folder = Folder::new();
     folder.train("first", &[]).ok();
-    let (first, file) = (folder.at("first"), folder.at("first/model.gguf"));
-    chalot(&["tokenizer", "export", "--vocab", arg(&file), arg(&folder.at("tokenizer.json"))]).ok();
-    let start = "[start]\nmodel = 'first/model.gguf'\n[tokenizer]\nfile = 'tokenizer.json'";
+    let first = folder.at("first");
+    let start = "[start]\nmodel = 'first/model.gguf'\n[tokenizer]\nfile = 'first/model.gguf'";
     fs::write(folder.at("recipe.toml"), RECIPE.replace("[tokenizer]\nsize = 320", start)).unwrap();
     folder.train("second", &[]).ok();
     let (before, after) = (losses(&first), losses(&folder.at("second")));
@@ -158,6 +157,8 @@ fn training_goes_on_from_a_finished_model() {
     )
     .unwrap();
     refused(folder.train("third", &[]), 1, &["start.model", "hidden_size", "32", "64"]);
+    fs::write(folder.at("recipe.toml"), RECIPE.replace("size = 320", "file = 'stories.txt'")).unwrap();
+    refused(folder.train("fourth", &[]), 1, &["tokenizer.file", "stories.txt", "neither JSON nor GGUF"]);
 }
 
 #[test]

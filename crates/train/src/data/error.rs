@@ -25,9 +25,12 @@ pub enum DataError {
     /// The vocabulary cannot be trained.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The vocabulary cannot be read.
+    /// The vocabulary of an earlier run cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The file of `tokenizer.file` cannot be read.
+    #[error("tokenizer.file: {0}")]
+    Vocabulary(Box<dyn std::error::Error + Send + Sync>),
     /// The shards cannot be written or read.
     #[error(transparent)]
     Shards(#[from] ShardError),

@@ -12,7 +12,7 @@ mod texts;
 mod windows;
 
 pub use error::DataError;
-pub use prepare::{Prepared, Progress, Split, Summary};
+pub use prepare::{Prepared, Progress, ReadVocabulary, Split, Summary};
 pub use windows::{Rows, Windows, held_out};
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ const TOGETHER: usize = 16 << 20;
 /// Written last: without it there is nothing.
 const SUMMARY: &str = "data.json";
 
+/// Reads a vocabulary file of any kind.
+pub type ReadVocabulary<'a> =
+    dyn Fn(&Path) -> Result<Tokenizer, Box<dyn std::error::Error + Send + Sync>> + 'a;
+
 /// A vocabulary and the ids of all texts.
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -134,6 +138,7 @@ impl Prepared {
         texts: &Path,
         folder: &Path,
         threads: usize,
+        read: &ReadVocabulary,
         watch: &mut Watch,
     ) -> Result<Prepared, DataError> {
         let contents = contents(&recipe.data, base, texts)?;
@@ -144,7 +149,7 @@ impl Prepared {
         }
         go_on(watch, Progress::Reading)?;
         let documents = documents(&recipe.data, base, texts)?;
-        let tokenizer = vocabulary(&recipe.tokenizer, base, &documents, threads, watch)?;
+        let tokenizer = vocabulary(&recipe.tokenizer, base, &documents, threads, read, watch)?;
         let aside = folder.with_extension("part");
         for folder in [&aside, folder] {
             match fs::remove_dir_all(folder) {
@@ -255,12 +260,11 @@ fn vocabulary(
     base: &Path,
     documents: &Documents,
     threads: usize,
+    read: &ReadVocabulary,
     watch: &mut Watch,
 ) -> Result<Tokenizer, DataError> {
     if let Some(file) = &recipe.file {
-        let path = base.join(file);
-        let bytes = fs::read(&path).map_err(|error| DataError::io(&path, error))?;
-        return Ok(Tokenizer::from_json(&path.display().to_string(), &bytes)?);
+        return read(&base.join(file)).map_err(DataError::Vocabulary);
     }
     let Ok(pattern) = recipe.pattern.parse::<Pattern>();
     let mut special_tokens = vec![recipe.end_of_text.clone()];

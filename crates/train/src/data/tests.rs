@@ -32,7 +32,7 @@ fn recipe(more: &str) -> Recipe {
 }
 
 fn prepare(recipe: &Recipe, folder: &Path) -> Result<Prepared, DataError> {
-    Prepared::prepare(recipe, folder, folder, &folder.join("data"), 2, &mut |_| {
+    Prepared::prepare(recipe, folder, folder, &folder.join("data"), 2, &|_| Err("none".into()), &mut |_| {
         std::ops::ControlFlow::Continue(())
     })
 }

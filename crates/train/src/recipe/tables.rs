@@ -144,7 +144,7 @@ pub struct Vocabulary {
     /// Entries, special tokens and single bytes among them.
     #[serde(default = "vocabulary_size")]
     pub size: usize,
-    /// A tokenizer.json to take instead of training one.
+    /// A vocabulary to take instead of training one: tokenizer.json, .tiktoken, or a .gguf file, which may be a model.
     #[serde(default)]
     pub file: Option<String>,
     /// How text is cut before merging: gpt2, cl100k, o200k, llama3, qwen2, or a regular expression.
@@ -191,8 +191,8 @@ pub enum Cut {
     Paragraphs,
 }
 
-/// `[start]`: weights of another run, or of a finished model. The vocabulary must be the same: name its `tokenizer.json` in
-/// `tokenizer.file`.
+/// `[start]`: weights of another run, or of a finished model. The vocabulary must be the same: name the
+/// model, or the run's `data/tokenizer.json`, in `tokenizer.file`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Beginning {
@@ -201,7 +201,7 @@ pub struct Beginning {
     #[serde(default)]
     pub run: Option<String>,
     /// A model file or Hugging Face folder that this program wrote, of the same architecture. What ternary weights were before
-    /// they were rounded is lost, so the first steps go a little back. `chalot tokenizer export` writes its vocabulary.
+    /// they were rounded is lost, so the first steps go a little back.
     #[serde(default)]
     pub model: Option<String>,
 }

@@ -10,7 +10,7 @@ use chalot_tokenizer::GgufVocab;
 use super::training::{Event, Observe, Outcome, Sampler, Training, checkpoints};
 use super::{Learner, RunError, card};
 use crate::checkpoint::Checkpoint;
-use crate::data::{DataError, Prepared};
+use crate::data::{DataError, Prepared, ReadVocabulary};
 use crate::processes::{Processes, decide};
 use crate::recipe::Recipe;
 
@@ -36,6 +36,8 @@ pub struct Options<'a> {
     pub processes: &'a dyn Processes,
     /// How a vocabulary is written into a GGUF file.
     pub metadata: &'a dyn Fn(GgufVocab) -> Vec<(String, Value)>,
+    /// How the file of `tokenizer.file` is read.
+    pub read_vocabulary: &'a ReadVocabulary<'a>,
 }
 
 /// Makes what is trained.
@@ -131,5 +133,13 @@ fn prepare(
     let texts = options.texts.unwrap_or(base);
     let mut watch = |progress| observer.preparing(progress);
     let threads = options.exec.pool.threads();
-    Ok(Some(Prepared::prepare(options.recipe, base, texts, data, threads, &mut watch)?))
+    Ok(Some(Prepared::prepare(
+        options.recipe,
+        base,
+        texts,
+        data,
+        threads,
+        options.read_vocabulary,
+        &mut watch,
+    )?))
 }

@@ -7,6 +7,7 @@ use std::{fs, ops::ControlFlow, path::Path};
 use chalot::{
     CompletionOptions, OpenOptions, Step, TextModel,
     model::{Sampler, SamplingParams, SequenceOptions},
+    read_tokenizer,
     tensor::Exec,
     tokenizer::Specials,
     vocab_to_metadata,
@@ -63,6 +64,7 @@ pub fn train(args: &args::TrainModel, settings: &Settings) -> anyhow::Result<()>
         exec: &exec,
         processes: &*processes,
         metadata: &|vocab| vocab_to_metadata(vocab),
+        read_vocabulary: &|path| Ok(read_tokenizer(path, None)?),
     };
     catch_interrupts();
     let mut watcher = Watcher::new(settings.console, processes.rank() == 0);

@@ -124,7 +124,8 @@ fn recipe() -> Recipe {
 fn prepared(folder: &Path) -> Prepared {
     fs::write(folder.join("stories.txt"), crate::data::tests::stories(20)).unwrap();
     let mut watch = |_| ControlFlow::Continue(());
-    Prepared::prepare(&recipe(), folder, folder, &folder.join("data"), 2, &mut watch).unwrap()
+    Prepared::prepare(&recipe(), folder, folder, &folder.join("data"), 2, &|_| Err("none".into()), &mut watch)
+        .unwrap()
 }
 
 fn train(
@@ -299,6 +300,7 @@ fn a_recipe_is_done_from_texts_to_files() {
             exec: &exec,
             processes: &Alone,
             metadata: &|_| Vec::new(),
+            read_vocabulary: &|_| Err("none".into()),
         };
         let mut observer = Hears(|event: Event| match event {
             Event::Step { step, .. } if step.step == stop => ControlFlow::Break(()),
