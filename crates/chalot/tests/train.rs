@@ -34,9 +34,6 @@ impl Folder {
 
 const RECIPE: &str = r#"
 name = "Tiny"
-[sampling]
-temperature = 0.5
-repetition_penalty = 1.1
 [data]
 held_out = { every = 8 }
 [[data.texts]]
@@ -61,6 +58,9 @@ tokens = 640
 sample = 12
 [checkpoint]
 every = 4
+[sampling]
+temperature = 0.5
+repetition_penalty = 1.1
 "#;
 
 fn stories(count: usize) -> String {
