@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--prepare", action="store_true", help="the environment only")
     parser.add_argument("--write-docs", action="store_true", help="write the documentation from the samples")
     args = parser.parse_args()
-    group = "Training, beside PyTorch"
+    group = "A step of AdamW"
     cases = [Case("train/dense", group, "dense, 7 M parameters", "tokens/s", 2.0),
              Case("train/experts", group, "16 experts a layer, 2 and a shared one for each token", "tokens/s", 2.0)]
     results = Results("train", args.work, cases)

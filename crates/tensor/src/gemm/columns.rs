@@ -60,6 +60,7 @@ struct LayOut<'a> {
 
 impl Kernel for LayOut<'_> {
     type Output = ();
+    /// Without lanes of its own: only so that the compiler may use the instructions there are.
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) {
         let Self { from, stride, rows, cols, to } = self;

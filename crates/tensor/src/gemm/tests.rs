@@ -40,6 +40,26 @@ fn products_of_all_orientations_and_thread_counts() {
     }
 }
 
+/// Of more than a block each way, with rows and columns left over.
+#[test]
+fn columns_that_are_pages_apart() {
+    let (m, n, k, stride) = (203, 5, 530, 1024);
+    let mut random = Random(8);
+    let (a, b, old) = (random.floats(k * stride), random.floats(k * n), random.floats(m * n));
+    let (left, right) = (View::new(&a, k, m, stride).unwrap().t(), View::new(&b, k, n, n).unwrap());
+    for isa in Isa::available() {
+        for into in [Write::Set, Write::Add] {
+            let mut c = old.clone();
+            gemm(&Exec::new(isa, 1), into, left, right, &mut c, n).unwrap();
+            for (at, c) in c.iter().enumerate() {
+                let start = if into == Write::Add { f64::from(old[at]) } else { 0.0 };
+                let terms = (0..k).map(|l| f64::from(a[l * stride + at / n]) * f64::from(b[l * n + at % n]));
+                assert!((f64::from(*c) - start - terms.sum::<f64>()).abs() < 1e-5 * k as f64, "{at}");
+            }
+        }
+    }
+}
+
 #[test]
 fn shapes_that_do_not_fit() {
     let exec = Exec::new(Isa::best(), 1);

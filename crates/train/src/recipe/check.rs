@@ -1,5 +1,7 @@
 //! What a recipe may not say, though its tables could be read.
 
+use chalot_model::SamplingParams;
+
 use super::Recipe;
 
 /// Key, what was found, what to do.
@@ -14,6 +16,9 @@ impl Recipe {
         }
         if self.start.as_ref().is_some_and(|start| start.run.is_some() == start.model.is_some()) {
             return wrong("start", "none or both of the keys run and model".into(), "name one of them");
+        }
+        if let Err(error) = self.sampling.over(SamplingParams::default()).validate() {
+            return wrong("sampling", error.to_string(), "lower or raise it, or leave it out");
         }
         let held_out = &self.data.held_out;
         let ways = usize::from(held_out.every.is_some())

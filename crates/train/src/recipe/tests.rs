@@ -50,6 +50,7 @@ fn errors_name_the_key_and_the_mend() {
     for start in ["", "run = 'a'\nmodel = 'b.gguf'"] {
         refused("[model]", &format!("[start]\n{start}\n[model]"), &["start", "run and model", "name one"]);
     }
+    refused("[model]", "[sampling]\ntop_p = 1.5\n[model]", &["sampling", "top_p", "1.5", "at most 1"]);
     let error = Recipe::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/x.toml"), "{error}");
 }

@@ -1,7 +1,6 @@
 //! Texts of a real model: free prose, and answers that repeat their prompt.
-use std::{fs, ops::ControlFlow};
+use std::ops::ControlFlow;
 
-use anyhow::Context;
 use chalot::{
     CompletionOptions, Message, TextModel,
     model::{Sampler, SamplingParams, SequenceOptions, SpeculationOptions, SpeculationStats},
@@ -15,6 +14,7 @@ use crate::{
     cmd::{drafts, open},
     failure::Usage,
     settings::Settings,
+    terminal_input::read_text,
 };
 
 /// Openings; no text that a model learns from has them.
@@ -61,7 +61,7 @@ impl Texts {
 pub fn prose(args: &SpeculateBench, settings: &Settings) -> anyhow::Result<Texts> {
     let model = open(args, settings)?;
     let text = match &args.openings {
-        Some(file) => fs::read_to_string(file).with_context(|| format!("--openings {}", file.display()))?,
+        Some(file) => read_text(file)?,
         None => OPENINGS.join("\n"),
     };
     let openings = text.lines().filter(|line| !line.trim().is_empty());
