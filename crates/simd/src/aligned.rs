@@ -61,7 +61,7 @@ impl<T: Pod> AlignedVec<T> {
         let mut memory = vec![0; bytes];
         let start = until_aligned(&memory, align);
         if align == huge::PAGE {
-            huge::ask_for(&mut memory[start..]);
+            huge::ask_for_huge_pages(&mut memory[start..]);
         }
         Self { memory, start, len, element: PhantomData }
     }

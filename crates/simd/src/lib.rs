@@ -21,4 +21,5 @@ mod isa;
 
 pub use aligned::AlignedVec;
 pub use cpu::{cpu_features, cpu_name};
+pub use huge::ask_for_huge_pages;
 pub use isa::{Isa, IsaKind, UnknownIsa};

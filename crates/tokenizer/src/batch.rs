@@ -55,6 +55,7 @@ impl Tokenizer {
         // that is used again, and from there to their place, as soon as it is known. Room for an id every two bytes is reserved but
         // not touched.
         let mut whole = vec![0; text.len() / 2];
+        chalot_simd::ask_for_huge_pages(&mut whole);
         let places = Mutex::new(Places { free: &mut whole, next: 0, taken: 0, waiting: Vec::new() });
         on_threads(threads, parts.len(), |take| {
             let mut buffers = Vec::new();

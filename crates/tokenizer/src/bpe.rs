@@ -24,6 +24,9 @@ use crate::windows::{self, ENDLESS};
 /// No symbol.
 const NONE: u32 = u32::MAX;
 
+/// From this many bytes on the automaton is faster than merging.
+const RATHER_LONG: usize = 16;
+
 /// From this many bytes on a pre-token is first cut where nothing merges across.
 const LONG: usize = 32;
 
@@ -237,6 +240,10 @@ impl Bpe {
         if let Some(ids) = ids {
             return sink.push_all(ids);
         }
+        // The automaton is about as fast as looking it up again.
+        if piece.len() >= RATHER_LONG && self.grammar(scratch).is_some() {
+            return self.encode_pieces(piece, None, scratch, sink);
+        }
         let mut ids = std::mem::take(&mut scratch.pieces);
         ids.clear();
         self.encode_pieces(piece, key, scratch, &mut ids);
@@ -275,11 +282,18 @@ impl Bpe {
     fn encode_parts(&self, piece: &[u8], key: Option<Key>, scratch: &mut Scratch, sink: &mut impl Sink) {
         match (&self.cuts, self.vocab.writing()) {
             _ if piece.is_empty() => {}
-            _ if piece.len() < LONG => self.merge_into(piece, key, scratch, sink),
-            (None, _) => self.segment(piece, scratch, sink),
             (Some(_), Writing::Bytes) if self.is_endless(piece, scratch) => {
                 self.encode_endless(piece, scratch, sink);
             }
+            (Some(_), Writing::Bytes) if piece.len() >= RATHER_LONG && self.grammar(scratch).is_some() => {
+                let done = self.by_automaton(piece, scratch, sink);
+                self.encode_parts(&piece[done..], None, scratch, sink);
+            }
+            _ if piece.len() < LONG => {
+                self.add_cost(if piece.len() < RATHER_LONG { 0 } else { piece.len() });
+                self.merge_into(piece, key, scratch, sink);
+            }
+            (None, _) => self.segment(piece, scratch, sink),
             (Some(cuts), Writing::Bytes) => self.cut_bytes(cuts, piece, scratch, sink),
             (Some(cuts), Writing::Text) => self.cut_chars(cuts, piece, scratch, sink),
         }
@@ -343,7 +357,10 @@ impl Bpe {
         let key = Key::new(bytes, 0, bytes.len(), of);
         match key.and_then(|key| scratch.cache.get(key)) {
             Some(ids) => sink.push_few(ids),
-            None => self.merge_into(bytes, key, scratch, sink),
+            None => {
+                self.add_cost(bytes.len());
+                self.merge_into(bytes, key, scratch, sink);
+            }
         }
     }
 
@@ -353,12 +370,7 @@ impl Bpe {
         if bytes.len() >= ENDLESS && every_byte {
             return self.encode_endless(bytes, scratch, sink);
         }
-        let mut rest = bytes;
-        if bytes.len() > SHORT && every_byte {
-            rest = &bytes[self.by_automaton(bytes, scratch, sink)..];
-            self.add_cost(rest.len());
-        }
-        for part in rest.chunks(MAX_SEGMENT) {
+        for part in bytes.chunks(MAX_SEGMENT) {
             self.merge(part, scratch);
             sink.push_all(&scratch.symbols);
         }

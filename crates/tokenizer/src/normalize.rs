@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use unicode_normalization_alignments::UnicodeNormalization;
+use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::TokenizerError;
 use crate::pretokenize::Regex;
@@ -159,19 +159,31 @@ fn nfc(text: &[u8]) -> Option<Vec<u8>> {
         };
         let end = text[at + ascii..].iter().position(u8::is_ascii).map_or(text.len(), |len| at + ascii + len);
         let start = (at + ascii).saturating_sub(1).max(copied);
+        at = end;
+        let mut chunks = text[start..end].utf8_chunks();
+        if chunks.all(|chunk| {
+            chunk.valid().chars().all(stays) || is_nfc_quick(chunk.valid().chars()) == IsNormalized::Yes
+        }) {
+            continue;
+        }
         let normal = each_chunk(&text[start..end], |chunk, out| out.extend(chunk.nfc().map(|(c, _)| c)));
         if normal != text[start..end] {
             out.extend_from_slice(&text[copied..start]);
             out.extend_from_slice(&normal);
             copied = end;
         }
-        at = end;
     }
     if copied == 0 {
         return None;
     }
     out.extend_from_slice(&text[copied..]);
     Some(out)
+}
+
+/// Whether a text of such characters alone is in NFC: frequent ones that neither change nor combine with what is before them.
+fn stays(c: char) -> bool {
+    // Latin letters; Cyrillic; CJK punctuation, kana and ideographs; Hangul syllables.
+    matches!(c as u32, 0..=0x2FF | 0x400..=0x482 | 0x3000..=0x3029 | 0x3030..=0x3098 | 0x309B..=0x9FFF | 0xAC00..=0xD7A3)
 }
 
 /// Applies `change` to each stretch of valid UTF-8.
@@ -196,6 +208,14 @@ mod tests {
         "e", " ", "\u{301}", "\u{323}", "é", "\u{2000}", "日", "\u{1100}", "\u{1161}", "\u{11A8}", "ガ",
         "カ", "\u{3099}", "\u{212B}", "=", "\u{338}",
     ];
+
+    #[test]
+    fn what_stays_is_in_nfc() {
+        for c in (0..=0x10_FFFF).filter_map(char::from_u32).filter(|&c| stays(c)) {
+            assert_eq!(is_nfc_quick(std::iter::once(c)), IsNormalized::Yes, "{c:?}");
+            assert_eq!(unicode_normalization_alignments::char::canonical_combining_class(c), 0, "{c:?}");
+        }
+    }
 
     proptest! {
         #[test]

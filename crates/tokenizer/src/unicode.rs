@@ -105,6 +105,52 @@ pub(crate) fn class(code: u32) -> u8 {
     }
 }
 
+/// Stands in [`ByBytes`] for bytes that are no UTF-8; no class has this bit.
+pub(crate) const INVALID: u8 = 128;
+
+/// Classes by the bytes of characters of two and three bytes, in two stages: pages of 64, equal pages kept once.
+pub(crate) struct ByBytes {
+    /// By the first two bytes.
+    page_of: Box<[u16; 64 * 64]>,
+    /// By the third one; characters of two bytes have pages of one class.
+    pages: Vec<[u8; 64]>,
+}
+
+impl ByBytes {
+    pub(crate) fn get() -> &'static ByBytes {
+        static TABLE: LazyLock<ByBytes> = LazyLock::new(|| {
+            let mut table = ByBytes { page_of: Box::new([0; 64 * 64]), pages: vec![[INVALID; 64]] };
+            for first in 0xC2..=0xEF {
+                for second in 0x80..=0xBF {
+                    let page = std::array::from_fn(|third| {
+                        let (code, _) = decode_four([first, second, 0x80 | third as u8, 0]);
+                        code.map_or(INVALID, class)
+                    });
+                    let found = table.pages.iter().position(|other| *other == page);
+                    table.page_of[ByBytes::index(first, second)] = found.unwrap_or(table.pages.len()) as u16;
+                    if found.is_none() {
+                        table.pages.push(page);
+                    }
+                }
+            }
+            table
+        });
+        &TABLE
+    }
+
+    fn index(first: u8, second: u8) -> usize {
+        usize::from(first & 0x3F) << 6 | usize::from(second & 0x3F)
+    }
+
+    /// The classes of a character that begins with these bytes, the first one from 0xC0 to 0xEF, if as many of the others
+    /// as it has go on with one.
+    #[inline(always)]
+    pub(crate) fn class(&self, [first, second, third]: [u8; 3]) -> u8 {
+        let page = usize::from(self.page_of[Self::index(first, second)]);
+        self.pages.get(page).map_or(INVALID, |page| page[usize::from(third & 0x3F)])
+    }
+}
+
 /// The first character of `bytes` and its length. Bytes that are no UTF-8 come one by one, without a code.
 ///
 /// `bytes` must not be empty.
@@ -213,6 +259,19 @@ mod tests {
         assert_eq!(count(NUMBER), 1911);
         assert_eq!(count(SPACE), 25);
         assert_eq!(count(PUNCTUATION), 855);
+    }
+
+    #[test]
+    fn classes_by_bytes() {
+        let table = ByBytes::get();
+        for c in (0x80..0x10000).filter_map(char::from_u32) {
+            let mut bytes = [0x85; 4];
+            c.encode_utf8(&mut bytes);
+            assert_eq!(table.class([bytes[0], bytes[1], bytes[2]]), class(c as u32), "{c:?}");
+        }
+        for bytes in [[0xC0, 0x80, 0x80], [0xC1, 0xBF, 0x80], [0xE0, 0x9F, 0xBF], [0xED, 0xA0, 0x80]] {
+            assert_eq!(table.class(bytes), INVALID);
+        }
     }
 
     proptest! {

@@ -31,11 +31,29 @@ fn enter<K: ByteKernel>(lanes: Avx2, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
+#[inline(never)]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn enter_apart<K: ByteKernel>(lanes: Avx2, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
 impl ByteLanes for Avx2 {
     #[inline(always)]
     fn classify(self, bytes: &[u8; WIDTH], table: &[u8; 128]) -> Classes {
         // SAFETY: `self` proves the features.
         unsafe { classify(bytes, table) }
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: &[u8; WIDTH]) -> [u64; 8] {
+        // SAFETY: `self` proves the features.
+        unsafe { bits(halves(bytes)) }
+    }
+
+    #[inline(always)]
+    fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` proves the features.
+        unsafe { enter_apart(self, kernel) }
     }
 
     #[inline(always)]
@@ -58,11 +76,7 @@ impl ByteLanes for Avx2 {
 #[inline(never)]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn classify(bytes: &[u8; WIDTH], table: &[u8; 128]) -> Classes {
-    // SAFETY: both loads lie in the 64 bytes.
-    let halves = unsafe {
-        let at = bytes.as_ptr();
-        [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
-    };
+    let halves = halves(bytes);
     let mut found = [_mm256_setzero_si256(); 2];
     for (row, entries) in table.as_chunks::<16>().0.iter().enumerate() {
         // SAFETY: the load is of 16 bytes.
@@ -75,14 +89,31 @@ fn classify(bytes: &[u8; WIDTH], table: &[u8; 128]) -> Classes {
             *found = _mm256_or_si256(*found, _mm256_shuffle_epi8(entries, index));
         }
     }
-    let bits = |halves: [__m256i; 2]| {
-        let bits = halves.map(|half| u64::from(_mm256_movemask_epi8(half) as u32));
-        bits[0] | bits[1] << 32
-    };
-    let mut class = [0; 8];
-    for bit in (0..8).rev() {
-        class[bit] = bits(found);
-        found = found.map(|half| _mm256_add_epi8(half, half));
+    Classes { class: bits(found), high: highest(halves) }
+}
+
+#[target_feature(enable = "avx2")]
+fn halves(bytes: &[u8; WIDTH]) -> [__m256i; 2] {
+    // SAFETY: both loads lie in the 64 bytes.
+    unsafe {
+        let at = bytes.as_ptr();
+        [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
     }
-    Classes { class, high: bits(halves) }
+}
+
+/// The highest bit of each byte.
+#[target_feature(enable = "avx2")]
+fn highest(halves: [__m256i; 2]) -> u64 {
+    let bits = halves.map(|half| u64::from(_mm256_movemask_epi8(half) as u32));
+    bits[0] | bits[1] << 32
+}
+
+#[target_feature(enable = "avx2")]
+fn bits(mut halves: [__m256i; 2]) -> [u64; 8] {
+    let mut bits = [0; 8];
+    for bit in (0..8).rev() {
+        bits[bit] = highest(halves);
+        halves = halves.map(|half| _mm256_add_epi8(half, half));
+    }
+    bits
 }

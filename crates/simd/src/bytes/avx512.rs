@@ -33,6 +33,14 @@ fn enter<K: ByteKernel>(lanes: Avx512, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
+#[inline(never)]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt"
+)]
+fn enter_apart<K: ByteKernel>(lanes: Avx512, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
 impl ByteLanes for Avx512 {
     #[inline(always)]
     fn classify(self, bytes: &[u8; WIDTH], table: &[u8; 128]) -> Classes {
@@ -43,11 +51,20 @@ impl ByteLanes for Avx512 {
             let high = _mm512_loadu_si512(table.as_ptr().add(64).cast());
             let non_ascii = _mm512_movepi8_mask(bytes);
             let found = _mm512_maskz_permutex2var_epi8(!non_ascii, low, bytes, high);
-            let class = |bit: i8| _mm512_test_epi8_mask(found, _mm512_set1_epi8(bit));
-            let class =
-                [class(1), class(2), class(4), class(8), class(16), class(32), class(64), class(-128)];
-            Classes { class, high: non_ascii }
+            Classes { class: bits(found), high: non_ascii }
         }
+    }
+
+    #[inline(always)]
+    fn bits(self, bytes: &[u8; WIDTH]) -> [u64; 8] {
+        // SAFETY: `self` proves the features; the load is of 64 bytes.
+        unsafe { bits(_mm512_loadu_si512(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` proves the features.
+        unsafe { enter_apart(self, kernel) }
     }
 
     #[inline(always)]
@@ -67,6 +84,12 @@ impl ByteLanes for Avx512 {
             }
         }
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn bits(bytes: __m512i) -> [u64; 8] {
+    [1, 2, 4, 8, 16, 32, 64, -128].map(|bit| _mm512_test_epi8_mask(bytes, _mm512_set1_epi8(bit)))
 }
 
 /// 0 to 63.

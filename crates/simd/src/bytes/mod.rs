@@ -63,6 +63,13 @@ pub trait ByteLanes: Copy {
     /// Looks up every byte below 0x80 in `table`, whose eight bits are eight classes.
     fn classify(self, bytes: &[u8; WIDTH], table: &[u8; 128]) -> Classes;
 
+    /// The bytes that have bit b, for each b.
+    fn bits(self, bytes: &[u8; WIDTH]) -> [u64; 8];
+
+    /// Runs `kernel` with the same instructions in a function of its own, so that what it needs does not take the registers of
+    /// the caller.
+    fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output;
+
     /// `base` + the places of the set bits, ascending, at the beginning of `out`; what is behind them is undefined.
     fn places(self, mask: u64, base: u32, out: &mut [u32; WIDTH]);
 }

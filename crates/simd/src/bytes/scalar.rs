@@ -28,6 +28,23 @@ impl ByteLanes for Scalar {
     }
 
     #[inline(always)]
+    fn bits(self, bytes: &[u8; WIDTH]) -> [u64; 8] {
+        let mut bits = [0; 8];
+        for (group, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            let eight = u64::from_le_bytes(*eight);
+            for (bit, bits) in bits.iter_mut().enumerate() {
+                *bits |= gather(eight >> bit) << (8 * group);
+            }
+        }
+        bits
+    }
+
+    #[inline(never)]
+    fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+
+    #[inline(always)]
     fn places(self, mut mask: u64, base: u32, out: &mut [u32; WIDTH]) {
         for place in out {
             if mask == 0 {

@@ -12,6 +12,26 @@ impl ByteKernel for Classify<'_> {
     }
 }
 
+struct Bits<'a>(&'a [u8; WIDTH]);
+
+impl ByteKernel for Bits<'_> {
+    type Output = [u64; 8];
+    #[inline(always)]
+    fn run<L: ByteLanes>(self, lanes: L) -> [u64; 8] {
+        lanes.call_apart(BitsApart(self.0))
+    }
+}
+
+struct BitsApart<'a>(&'a [u8; WIDTH]);
+
+impl ByteKernel for BitsApart<'_> {
+    type Output = [u64; 8];
+    #[inline(always)]
+    fn run<L: ByteLanes>(self, lanes: L) -> [u64; 8] {
+        lanes.bits(self.0)
+    }
+}
+
 struct Places(u64, u32);
 
 impl ByteKernel for Places {
@@ -50,7 +70,9 @@ fn classes_of_every_byte() {
                 None => expected.high |= 1 << at,
             }
         }
+        let bits = |bit: usize| (0..WIDTH).fold(0, |bits, at| bits | u64::from(bytes[at] >> bit & 1) << at);
         for isa in Isa::available() {
+            assert_eq!(dispatch(isa, Bits(&bytes)), std::array::from_fn(bits), "{isa}");
             assert_eq!(dispatch(isa, Classify(&bytes, &table)), expected, "{isa}");
         }
     }

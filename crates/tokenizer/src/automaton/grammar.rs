@@ -1,11 +1,16 @@
 //! What the automaton asks of a vocabulary: its entries in the order of their bytes, how each is merged, and which pairs of
 //! entries can be neighbours.
 //!
-//! Two entries `u t` can be neighbours if merging their joined bytes gives them back: no merge crosses the boundary. Going by
-//! time, that is by rank, `u` ends with a symbol `x` until the merge of which `x` is the right part, and `t` begins with a `y`
-//! until the merge of which `y` is the left part. The boundary is crossed if and only if some such pair has a merge of a lower
-//! rank than both of these; among equal ranks the leftmost merge is first, so one inside `u` goes before it and one inside
-//! `t` after it. This holds where parts are always made by lower ranks than the whole, which [`Grammar::new`] checks.
+//! Two entries `u t` can be neighbours if merging their joined bytes gives them back: no merge crosses the boundary. Until one
+//! does, the merges of `u` and those of `t` happen as they do alone, whichever has the lower rank first, `u`'s among equals. So
+//! going back in time from the two, `u` ends with a symbol `x` and `t` begins with a symbol `y`, until one of them was made and
+//! its parts come to light. While `x` and `y` are there, their pair, if it merges, does so unless all merges of `u` and `t`
+//! from then on, up to the one that takes `x` or `y`, have lower ranks.
+//!
+//! The *turn* of a merge is its rank + 1. Mostly it is later than those of the merges that made the parts, but not always: lists
+//! that come from ranks (Llama 3, tiktoken) have all ways to cut an entry in two. A merge whose turn has passed when its
+//! parts are there happens at once. So the *time* of a merge is the latest turn up to it, its own or that of a part; what happens at
+//! one time in one place follows from one merge whose turn it is, each merge taking what the one before it made.
 
 use std::ops::Range;
 
@@ -22,16 +27,37 @@ pub(super) const NONE: u32 = u32::MAX;
 struct Made {
     left: u32,
     right: u32,
-    rank: u32,
+    /// See the module.
+    turn: u32,
+    time: u32,
 }
 
-/// A single byte is not made.
-const BYTE: Made = Made { left: NONE, right: NONE, rank: NONE };
+/// A single byte is not made: it was always there.
+const BYTE: Made = Made { left: NONE, right: NONE, turn: 0, time: 0 };
 
-impl Made {
-    /// Later merges have greater numbers; what was always there has 0.
-    fn time(self) -> u64 {
-        if self.left == NONE { 0 } else { u64::from(self.rank) + 1 }
+/// The turn of a merge. The greatest rank belongs to none.
+fn turn(merge: Merge) -> u32 {
+    merge.rank.saturating_add(1)
+}
+
+/// What takes a symbol beside the boundary away.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    /// The last symbol of the left entry.
+    Left(Made),
+    /// The first symbol of the right entry, whose new neighbour was made at this time.
+    Right(Made, u32),
+}
+
+/// Whether a pair of symbols whose merge has this turn merges before one of the two is taken. They were made at the times `x`
+/// and `y`, the earlier one is still there when the later one is made, and `taken` is what takes one of them away.
+fn crosses(turn: u32, x: u32, y: u32, taken: Taken) -> bool {
+    // Whether the symbol that is made last is taken by the very next merge; else one comes between whose turn it is.
+    match taken {
+        Taken::Left(by) => turn < if x > y && by.time == x { by.turn } else { by.time },
+        Taken::Right(by, other) => {
+            turn <= if x <= y && by.time == y && other < y { by.turn } else { by.time }
+        }
     }
 }
 
@@ -44,9 +70,9 @@ pub(crate) struct Grammar {
     /// Where the bytes of each place begin, and where the last ones end.
     starts: Vec<u32>,
     made: Vec<Made>,
-    /// Of each place: the places of which it is the left part, latest merges first.
+    /// Of each place: the places of which it is the left part, latest times first.
     wholes: Lists<u32>,
-    /// Of each place: what it merges with, by places: the right part and the rank.
+    /// Of each place: what it merges with, by places: the right part and the turn.
     partners: Lists<(u32, u32)>,
     /// The places of the entries that begin with each byte; the byte itself comes first.
     of_byte: Vec<Range<u32>>,
@@ -85,8 +111,7 @@ impl<T: Copy> Lists<T> {
 }
 
 impl Grammar {
-    /// `None` if the vocabulary is not byte-level with all bytes, if an entry is made by later merges than what it is a part
-    /// of, if an entry is not its parts, or has more than 255 bytes.
+    /// `None` if the vocabulary is not byte-level with all bytes, if an entry is not its parts, or has more than 255 bytes.
     pub(crate) fn new(bpe: &Bpe) -> Option<Grammar> {
         let symbols = bpe.byte_entries().filter(|_| bpe.vocab.writing() == Writing::Bytes)?;
         let mut merges: Vec<(u32, u32, Merge)> = bpe.merges.iter().collect();
@@ -114,15 +139,15 @@ impl Grammar {
             .filter_map(|&id| made[id as usize])
             .map(|made| match made.left {
                 NONE => BYTE,
-                _ => Made { left: place(made.left), right: place(made.right), rank: made.rank },
+                _ => Made { left: place(made.left), right: place(made.right), ..made },
             })
             .collect();
         let mut latest: Vec<u32> = (0..ids.len() as u32).filter(|&p| made[p as usize].left != NONE).collect();
-        latest.sort_unstable_by_key(|&p| std::cmp::Reverse(made[p as usize].rank));
+        latest.sort_unstable_by_key(|&p| std::cmp::Reverse(made[p as usize].time));
         let wholes: Vec<_> = latest.into_iter().map(|p| (made[p as usize].left, p)).collect();
         let mut partners: Vec<_> = merges
             .iter()
-            .map(|&(left, right, merge)| (place(left), (place(right), merge.rank)))
+            .map(|&(left, right, merge)| (place(left), (place(right), turn(merge))))
             .filter(|&(left, (right, _))| left != NONE && right != NONE)
             .collect();
         partners.sort_unstable();
@@ -172,20 +197,53 @@ impl Grammar {
     pub(super) fn following(&self, before: u32, byte: u8, out: &mut Vec<u64>) {
         let places = self.of_byte(byte);
         bits::ones(out, (places.end - places.start) as usize);
-        let (mut x, mut ends) = (before, u64::MAX);
+        let (mut x, mut taken) = (before, None);
         while x != NONE {
             let partners = self.partners.get(x);
             let from = partners.partition_point(|&(y, _)| y < places.start);
-            for &(y, rank) in partners[from..].iter().take_while(|&&(y, _)| y < places.end) {
-                if u64::from(rank) < ends {
-                    bits::clear(out, (y - places.start) as usize);
-                    let wholes = self.wholes.get(y);
-                    let later = wholes.iter().take_while(|&&whole| self.made[whole as usize].rank >= rank);
-                    later.for_each(|&whole| self.clear_beginning_with(whole, places.start, out));
-                }
+            for &(y, turn) in partners[from..].iter().take_while(|&&(y, _)| y < places.end) {
+                self.clear_crossed((x, taken), y, turn, places.start, out);
             }
             let made = self.made[x as usize];
-            (x, ends) = (made.right, u64::from(made.rank));
+            (x, taken) = (made.right, Some(made));
+        }
+    }
+
+    /// Clears what begins with `y` and cannot follow an entry that ends with `x`, until `taken` takes it, because the two
+    /// merge, at `turn`.
+    fn clear_crossed(&self, (x, taken): (u32, Option<Made>), y: u32, turn: u32, first: u32, out: &mut [u64]) {
+        let time = |place: u32| self.made[place as usize].time;
+        let wholes = self.wholes.get(y);
+        if turn > time(x).max(time(y)) {
+            if taken.is_none_or(|taken| turn < taken.time) {
+                bits::clear(out, (y - first) as usize);
+                let later = wholes.iter().take_while(|&&whole| time(whole) >= turn);
+                later.for_each(|&whole| self.clear_beginning_with(whole, first, out));
+            }
+            return;
+        }
+        // It merges at once when both are there.
+        let (x, y_time) = (time(x), time(y));
+        let may = |right: Option<Made>| {
+            let there = match (x > y_time, taken, right) {
+                (true, _, Some(right)) => right.time >= x,
+                (false, Some(taken), _) => taken.time > y_time,
+                _ => true,
+            };
+            let crosses = match (taken, right) {
+                (Some(left), right) if right.is_none_or(|right| left.time <= right.time) => {
+                    crosses(turn, x, y_time, Taken::Left(left))
+                }
+                (_, Some(right)) => crosses(turn, x, y_time, Taken::Right(right, time(right.right))),
+                _ => true,
+            };
+            there && crosses
+        };
+        if may(None) {
+            bits::clear(out, (y - first) as usize);
+        }
+        for &whole in wholes.iter().filter(|&&whole| may(Some(self.made[whole as usize]))) {
+            self.clear_beginning_with(whole, first, out);
         }
     }
 
@@ -200,14 +258,7 @@ impl Grammar {
 
 /// How each entry is made of its own bytes, by ids; see [`Grammar::new`].
 fn made(bpe: &Bpe, bytes: &[u32; 256], merges: &[(u32, u32, Merge)]) -> Option<Vec<Option<Made>>> {
-    let count = bpe.vocab.len();
-    // The time of the last merge that makes an entry.
-    let mut last = vec![0u64; count];
-    for (_, _, merge) in merges {
-        let last = last.get_mut(merge.id as usize)?;
-        *last = (*last).max(u64::from(merge.rank) + 1);
-    }
-    let mut made: Vec<Option<Made>> = vec![None; count];
+    let mut made: Vec<Option<Made>> = vec![None; bpe.vocab.len()];
     for (&id, byte) in bytes.iter().zip(0..=255u8) {
         if bpe.vocab.key(id)? != [byte] {
             return None;
@@ -215,34 +266,49 @@ fn made(bpe: &Bpe, bytes: &[u32; 256], merges: &[(u32, u32, Merge)]) -> Option<V
         made[id as usize] = Some(BYTE);
     }
     for &(left, right, merge) in merges {
-        let proper = last.get(left as usize)?.max(last.get(right as usize)?) <= &u64::from(merge.rank);
         let (key, parts) = (bpe.vocab.key(merge.id)?, [bpe.vocab.key(left)?, bpe.vocab.key(right)?]);
-        if !proper || key.strip_prefix(parts[0]) != Some(parts[1]) {
+        if key.strip_prefix(parts[0]) != Some(parts[1]) {
             return None;
         }
-        // Merging comes to this pair if nothing merges across its boundary before.
-        if made[merge.id as usize].is_none() && apart(bpe, &made, left, right, u64::from(merge.rank)) {
-            made[merge.id as usize] = Some(Made { left, right, rank: merge.rank });
-        }
+    }
+    // Lowest ranks first most parts are made before their wholes; the others are looked at again.
+    let mut rest: Vec<&(u32, u32, Merge)> = merges.iter().collect();
+    let mut before = usize::MAX;
+    while rest.len() < before {
+        before = rest.len();
+        rest.retain(|&&(left, right, merge)| {
+            if made[merge.id as usize].is_some() {
+                return false;
+            }
+            let (Some(from), Some(to)) = (made[left as usize], made[right as usize]) else { return true };
+            if apart(bpe, &made, left, right) {
+                let turn = turn(merge);
+                made[merge.id as usize] =
+                    Some(Made { left, right, turn, time: turn.max(from.time).max(to.time) });
+            }
+            false
+        });
     }
     Some(made)
 }
 
-/// Whether nothing merges across the boundary between two entries by ranks below `ends`; false if one is never made.
-fn apart(bpe: &Bpe, made: &[Option<Made>], left: u32, right: u32, ends: u64) -> bool {
-    // Back in time from the whole entries to their bytes: whichever was made last is undone.
+/// Whether nothing merges across the boundary between two entries but they themselves; false if one is never made.
+fn apart(bpe: &Bpe, made: &[Option<Made>], left: u32, right: u32) -> bool {
     let (mut x, mut y) = (left, right);
-    // A merge of twice its rank below this would come first; odd: also one of an equal rank, being more to the left.
-    let mut limit = 2 * ends;
+    let mut taken = None;
     loop {
         let (Some(from), Some(to)) = (made[x as usize], made[y as usize]) else { return false };
-        if bpe.merges.get(x, y).is_some_and(|merge| 2 * u64::from(merge.rank) < limit) {
+        if let Some(taken) = taken
+            && bpe.merges.get(x, y).is_some_and(|merge| crosses(turn(merge), from.time, to.time, taken))
+        {
             return false;
         }
-        if from.time() > to.time() {
-            (x, limit) = (from.right, 2 * u64::from(from.rank));
+        // Back in time: whichever was made last is undone.
+        if from.time > to.time {
+            (x, taken) = (from.right, Some(Taken::Left(from)));
         } else if to.left != NONE {
-            (y, limit) = (to.left, 2 * u64::from(to.rank) + 1);
+            let other = made[to.right as usize].map_or(0, |other| other.time);
+            (y, taken) = (to.left, Some(Taken::Right(to, other)));
         } else {
             return true;
         }

@@ -195,9 +195,10 @@ impl Automaton {
 
     /// Gives the ids of the first `end` bytes to `sink`, going back through all parts in turn.
     fn back(&mut self, end: usize, part: usize, sink: &mut impl Sink) {
+        // All of a short text is the last part.
         let mut bounds = [0; LANES + 1];
         bounds[LANES] = end;
-        for lane in (1..LANES).rev() {
+        for lane in (1..LANES).rev().take_while(|_| part > 0) {
             // Behind a boundary that is certain at `start`, but not behind the later one.
             let start = lane * part;
             let later = bounds[lane + 1];

@@ -7,10 +7,10 @@
 //!
 //! A mask of a class has all bytes of a character, so `class << 1` are the places whose character before is of the class.
 
-use chalot_simd::bytes::{ByteLanes, Classes, WIDTH};
+use chalot_simd::bytes::{ByteKernel, ByteLanes, Classes, WIDTH};
 
 use super::scan::Scanner;
-use crate::unicode;
+use crate::unicode::{self, ByBytes};
 
 /// A match is looked for in so many bytes: a character may begin in the last one.
 pub(crate) const REACH: usize = WIDTH + 4;
@@ -95,25 +95,38 @@ fn masks(found: Classes) -> Masks {
 impl Masks {
     /// Adds the characters outside ASCII, whose bytes are `high`.
     #[inline(always)]
-    fn add_far(&mut self, text: &[u8], at: usize, high: u64, bytes: &[u8; WIDTH]) {
-        let firsts = high & !continuations(bytes);
-        // By the first bytes of characters. Nothing here can be predicted, so nothing is a branch.
-        let (mut letter, mut number, mut white, mut upper, mut lower) = (0, 0, 0, 0, 0);
-        let (mut inner, mut rest) = (0, firsts);
+    fn add_far<L: ByteLanes>(&mut self, lanes: L, high: u64, ahead: &[u8; REACH]) {
+        let Some(bytes) = ahead.first_chunk() else { return };
+        let bits = lanes.bits(bytes);
+        let firsts = high & bits[6];
+        let three = firsts & bits[5];
+        let going_on = firsts << 1 | three << 2 | (three & bits[4]) << 3;
+        let mut inner = high & !firsts;
+        // By the first bytes of characters. Little here can be predicted, so little is a branch.
+        let table = ByBytes::get();
+        let (mut classes, mut seen, mut rest) = ([0; WIDTH], 0, firsts);
         while rest != 0 {
-            let place = rest.trailing_zeros();
+            let place = rest.trailing_zeros() as usize % WIDTH;
             rest &= rest - 1;
-            let four = text.get(at + place as usize..).and_then(|rest| rest.first_chunk());
-            let (code, len) = unicode::decode_four(*four.unwrap_or(&[0; 4]));
-            let class = code.map_or(0, unicode::class);
-            let bit = |of: u8| u64::from(class >> of.trailing_zeros() & 1) << place;
-            letter |= bit(unicode::LETTER);
-            number |= bit(unicode::NUMBER);
-            white |= bit(unicode::SPACE);
-            upper |= bit(unicode::UPPER);
-            lower |= bit(unicode::LOWER);
-            inner |= ((1u64 << len) - 2) << place;
+            let four = [ahead[place], ahead[place + 1], ahead[place + 2], ahead[place + 3]];
+            let class = if four[0] >= 0xF0 {
+                unicode::decode_four(four).0.map_or(unicode::INVALID, unicode::class)
+            } else {
+                table.class([four[0], four[1], four[2]])
+            };
+            classes[place] = class;
+            seen |= class;
         }
+        // The last one may end behind these 64 bytes.
+        let last = 63 - (firsts | 1).leading_zeros() as usize;
+        let whole = firsts == 0 || unicode::decode(&ahead[last..]).0.is_some();
+        if going_on != inner || seen & unicode::INVALID != 0 || !whole {
+            (classes, inner) = damaged(firsts, ahead);
+        }
+        let bits = lanes.bits(&classes);
+        let class = |of: u8| bits[of.trailing_zeros() as usize];
+        let [letter, number, white] = [unicode::LETTER, unicode::NUMBER, unicode::SPACE].map(class);
+        let [upper, lower] = [unicode::UPPER, unicode::LOWER].map(class);
         // Bytes that are no UTF-8 are characters of their own and others, also those that only go on.
         self.inner = inner;
         self.letter |= self.all_bytes(letter);
@@ -152,16 +165,37 @@ impl Masks {
     }
 }
 
-/// The bytes that go on with a character: 10xxxxxx.
-#[inline(always)]
-fn continuations(bytes: &[u8; WIDTH]) -> u64 {
-    let (words, _) = bytes.as_chunks::<8>();
-    words.iter().rev().fold(0, |mask, word| {
-        let word = u64::from_le_bytes(*word);
-        let highest = (word & !(word << 1)) >> 7 & 0x0101_0101_0101_0101;
-        // The eight bits side by side.
-        mask << 8 | highest.wrapping_mul(0x0102_0408_1020_4080) >> 56
-    })
+/// The classes of characters outside ASCII, at their first bytes, and the other bytes of characters, where not all is UTF-8.
+/// Characters outside ASCII begin at some of `firsts`.
+#[inline(never)]
+fn damaged(mut firsts: u64, ahead: &[u8; REACH]) -> ([u8; WIDTH], u64) {
+    let (mut classes, mut inner) = ([0; WIDTH], 0);
+    while firsts != 0 {
+        let place = firsts.trailing_zeros() as usize % WIDTH;
+        let (code, len) = unicode::decode(&ahead[place..]);
+        classes[place] = code.map_or(0, unicode::class);
+        inner |= ((1u64 << len) - 2) << place;
+        firsts &= firsts - 1;
+    }
+    (classes, inner)
+}
+
+/// [`Scanner::boundaries`] where not all characters are ASCII.
+struct Far<'t> {
+    scanner: Scanner,
+    found: Classes,
+    ahead: &'t [u8; REACH],
+}
+
+impl ByteKernel for Far<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<L: ByteLanes>(self, lanes: L) -> u64 {
+        let mut masks = masks(self.found);
+        masks.add_far(lanes, self.found.high, self.ahead);
+        self.ahead.first_chunk().map_or(0, |bytes| self.scanner.within(&masks, bytes))
+    }
 }
 
 /// The bits below the lowest bit of `bits`.
@@ -180,18 +214,15 @@ impl Scanner {
     /// See the module. `at + REACH` must not be past the end of the text.
     #[inline(always)]
     pub(crate) fn boundaries<L: ByteLanes>(self, lanes: L, text: &[u8], at: usize) -> u64 {
-        let Some(bytes) = text.get(at..at + REACH).and_then(|bytes| bytes.first_chunk()) else { return 0 };
+        let Some(ahead) = text.get(at..).and_then(|rest| rest.first_chunk::<REACH>()) else { return 0 };
+        let Some(bytes) = ahead.first_chunk() else { return 0 };
         let found = lanes.classify(bytes, &TABLE);
-        if found.high == 0 { self.within(&masks(found), bytes) } else { self.far(found, text, at, bytes) }
-    }
-
-    /// [`boundaries`](Self::boundaries) where not all characters are ASCII. Out of line, so that the masks of the other
-    /// case stay in registers.
-    #[inline(never)]
-    fn far(self, found: Classes, text: &[u8], at: usize, bytes: &[u8; WIDTH]) -> u64 {
-        let mut masks = masks(found);
-        masks.add_far(text, at, found.high, bytes);
-        self.within(&masks, bytes)
+        if found.high == 0 {
+            self.within(&masks(found), bytes)
+        } else {
+            // Apart, so that the masks of the other case stay in registers.
+            lanes.call_apart(Far { scanner: self, found, ahead })
+        }
     }
 
     #[inline(always)]
@@ -315,7 +346,12 @@ fn o200k(masks: &Masks, bytes: &[u8; WIDTH], digits: usize, contractions: bool) 
     let (white_found, certain) = white_space(masks, white & !taken);
     let prefix = if masks.inner == 0 { others } else { masks.all_bytes(others) };
     let lower = letter & !upper;
-    let words = begins(letter) & !((white & !newline | prefix) << 1) | (letter & upper & lower << 1);
+    // Letters without case go with either; what that makes of them is known where there are no capitals, and of marks never.
+    let (capitals, caseless) = match letter & upper & !masks.caseless {
+        0 => (0, masks.caseless & !letter),
+        _ => (letter & upper, masks.caseless),
+    };
+    let words = begins(letter) & !((white & !newline | prefix) << 1) | (capitals & lower << 1);
     let mut found = others | words | white_found | numbers(masks, digits);
     if contractions {
         // Behind a word, and not behind a contraction: that one is a match of its own.
@@ -333,6 +369,6 @@ fn o200k(masks: &Masks, bytes: &[u8; WIDTH], digits: usize, contractions: bool) 
     }
     let far = if digits == 1 { 0 } else { masks.far_number };
     // A slash behind a newline may belong to the others before it.
-    let unclear = far | masks.caseless | slash & newline << 1;
+    let unclear = far | caseless | slash & newline << 1;
     found & !masks.inner & certain & below(unclear) & !1
 }
