@@ -46,24 +46,39 @@ fn main() {
         .collect();
     time("e with marks", marked.as_bytes());
 
-    if !only.is_empty() {
+    if !"threads".contains(only) {
         return;
     }
     let tokenizer = load();
     let documents: Vec<&[u8]> = text.chunks(1 << 16).collect();
-    tokenizer.encode_batch(&documents, Specials::AsText, 1);
-    for threads in [1, 2] {
+    let batch =
+        |threads| tokenizer.encode_batch(&documents, Specials::AsText, threads).iter().map(Vec::len).sum();
+    let one_text = |threads| tokenizer.encode_parallel(&text, Specials::AsText, threads).len();
+    beside_each_other("batch", &text, rounds, &batch);
+    beside_each_other("one text", &text, rounds, &one_text);
+}
+
+/// One thread and two in turn, medians; `encode` gives the number of ids.
+fn beside_each_other(name: &str, text: &[u8], rounds: u32, encode: &dyn Fn(usize) -> usize) {
+    let speed = |threads| {
         let start = Instant::now();
-        let ids = tokenizer.encode_batch(&documents, Specials::AsText, threads);
-        let speed = text.len() as f64 / 1e6 / start.elapsed().as_secs_f64();
-        let ids: usize = ids.iter().map(Vec::len).sum();
-        println!("batch, {threads} thread(s)      {speed:8.1} MB/s of time passed, {ids} ids");
-        tokenizer.encode_parallel(&text, Specials::AsText, threads);
-        let start = Instant::now();
-        let ids = tokenizer.encode_parallel(&text, Specials::AsText, threads).len();
-        let speed = text.len() as f64 / 1e6 / start.elapsed().as_secs_f64();
-        println!("one text, {threads} thread(s)   {speed:8.1} MB/s of time passed, {ids} ids");
+        let ids = encode(threads);
+        assert!(ids > 0, "no ids");
+        text.len() as f64 / 1e6 / start.elapsed().as_secs_f64()
+    };
+    speed(2);
+    let mut samples: Vec<[f64; 3]> = Vec::new();
+    for _ in 0..rounds.max(1) {
+        let (one, two) = (speed(1), speed(2));
+        samples.push([one, two, two / one]);
     }
+    let median = |at: usize| {
+        let mut values: Vec<f64> = samples.iter().map(|sample| sample[at]).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let [one, two, ratio] = [0, 1, 2].map(median);
+    println!("{name:12} one thread {one:7.1}, two {two:7.1} MB/s of time passed, {ratio:.2} times");
 }
 
 fn time(name: &str, tokenizer: &Tokenizer, text: &[u8], rounds: u32) {

@@ -132,8 +132,8 @@ impl Bpe {
     /// What the automaton needs, if it pays, can be had and `scratch` has not given it up.
     #[inline]
     pub(crate) fn grammar(&self, scratch: &Scratch) -> Option<&Grammar> {
-        // Making it takes about as long as merging four bytes for each merge of the vocabulary.
-        if scratch.automaton.is_off() || self.cost.load(Ordering::Relaxed) < 4 * self.merges.len() {
+        // Making it takes about as long as merging eight bytes for each merge of the vocabulary.
+        if scratch.automaton.is_off() || self.cost.load(Ordering::Relaxed) < 8 * self.merges.len() {
             return None;
         }
         self.grammar.get_or_init(|| Grammar::new(self)).as_ref()

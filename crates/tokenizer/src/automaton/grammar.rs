@@ -209,42 +209,36 @@ impl Grammar {
         }
     }
 
-    /// Clears what begins with `y` and cannot follow an entry that ends with `x`, until `taken` takes it, because the two
-    /// merge, at `turn`.
-    fn clear_crossed(&self, (x, taken): (u32, Option<Made>), y: u32, turn: u32, first: u32, out: &mut [u64]) {
-        let time = |place: u32| self.made[place as usize].time;
-        let wholes = self.wholes.get(y);
-        if turn > time(x).max(time(y)) {
-            if taken.is_none_or(|taken| turn < taken.time) {
-                bits::clear(out, (y - first) as usize);
-                let later = wholes.iter().take_while(|&&whole| time(whole) >= turn);
-                later.for_each(|&whole| self.clear_beginning_with(whole, first, out));
-            }
-            return;
-        }
-        // It merges at once when both are there.
-        let (x, y_time) = (time(x), time(y));
-        let may = |right: Option<Made>| {
-            let there = match (x > y_time, taken, right) {
-                (true, _, Some(right)) => right.time >= x,
-                (false, Some(taken), _) => taken.time > y_time,
-                _ => true,
-            };
-            let crosses = match (taken, right) {
-                (Some(left), right) if right.is_none_or(|right| left.time <= right.time) => {
-                    crosses(turn, x, y_time, Taken::Left(left))
-                }
-                (_, Some(right)) => crosses(turn, x, y_time, Taken::Right(right, time(right.right))),
-                _ => true,
-            };
-            there && crosses
-        };
-        if may(None) {
+    /// Clears what begins with `y` and cannot follow an entry that ends with `x`, until `left` takes it, because the two merge,
+    /// at `turn`.
+    fn clear_crossed(&self, (x, left): (u32, Option<Made>), y: u32, turn: u32, first: u32, out: &mut [u64]) {
+        let made = |place: u32| self.made[place as usize];
+        let times = (made(x).time, made(y).time);
+        if self.crossed(turn, times, left, None) {
             bits::clear(out, (y - first) as usize);
         }
-        for &whole in wholes.iter().filter(|&&whole| may(Some(self.made[whole as usize]))) {
+        // What takes `y` before that turn leaves nothing to merge.
+        let later = self.wholes.get(y).iter().take_while(|&&whole| made(whole).time >= turn);
+        for &whole in later.filter(|&&whole| self.crossed(turn, times, left, Some(made(whole)))) {
             self.clear_beginning_with(whole, first, out);
         }
+    }
+
+    /// Whether two symbols, made at these times, whose merge has this turn, merge before `left` takes the first or `right`
+    /// the second.
+    fn crossed(&self, turn: u32, (x, y): (u32, u32), left: Option<Made>, right: Option<Made>) -> bool {
+        // Is the earlier one still there when the later one is made?
+        let there = if x > y {
+            right.is_none_or(|right| right.time >= x)
+        } else {
+            left.is_none_or(|left| left.time > y)
+        };
+        let taken = match (left, right) {
+            (Some(left), right) if right.is_none_or(|right| left.time <= right.time) => Taken::Left(left),
+            (_, Some(right)) => Taken::Right(right, self.made[right.right as usize].time),
+            _ => return there,
+        };
+        there && crosses(turn, x, y, taken)
     }
 
     /// Clears an entry and all that are merged from it as their left part, or as the left part of that, ...

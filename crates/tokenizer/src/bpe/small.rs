@@ -13,9 +13,10 @@ impl Bpe {
         while at < piece.len() {
             let first = piece[at];
             if cut(at) {
-                let run =
-                    piece[at..].chunks_exact(16).take_while(|bytes| **bytes == [first; 16]).count() * 16;
-                if run > 0 && piece.get(at + 1) == Some(&first) {
+                let again = piece.get(at + 1) == Some(&first);
+                let alike = |bytes: &&[u8]| **bytes == [first; 16];
+                let run = if again { piece[at..].chunks_exact(16).take_while(alike).count() * 16 } else { 0 };
+                if run > 0 {
                     // All but the last one are before a byte of their own kind.
                     sink.push_all(&ids[..filled]);
                     filled = 0;
