@@ -102,3 +102,29 @@ proptest! {
         })?;
     }
 }
+
+/// Words of entries put side by side, the worst that merging can meet: also those whose merges come out of order (Llama 3 has
+/// some). Long ones go to the automaton, which must be there first.
+#[test]
+fn words_of_many_entries_have_the_ids_of_the_definition() {
+    let mut state = 11u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for (reference, tokenizers) in tokenizers() {
+        let tokenizer = &tokenizers[0];
+        let before = tokenizer.memory_bytes();
+        for _ in 0..30 {
+            let letters: Vec<u8> = (0..300_000).map(|_| b"etaoinsr"[random(8)]).collect();
+            assert_eq!(tokenizer.decode(&tokenizer.encode(&letters, Specials::AsText)), letters);
+        }
+        assert!(tokenizer.memory_bytes() > before, "no tables for the automaton");
+        for _ in 0..2000 {
+            let entries = (0..2 + random(30)).map(|_| random(tokenizer.vocab_size()) as u32);
+            let text: Vec<u8> =
+                entries.filter_map(|id| tokenizer.token_bytes(id)).flatten().copied().collect();
+            assert_eq!(tokenizer.encode(&text, Specials::AsText), reference.encode(&text), "{text:?}");
+        }
+    }
+}
