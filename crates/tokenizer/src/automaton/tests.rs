@@ -1,6 +1,6 @@
 use super::*;
 use crate::scratch::Scratch;
-use crate::{GgufVocab, Tokenizer};
+use crate::{GgufVocab, Pattern, Tokenizer};
 
 /// A byte-level vocabulary of random merges, as training makes them: parts first.
 fn vocabulary(random: &mut impl FnMut() -> usize, alphabet: &[u8], merges: usize) -> Tokenizer {
@@ -61,13 +61,21 @@ fn all_cuts(tokenizer: &Tokenizer, mut shuffle: Option<&mut dyn FnMut() -> usize
 #[test]
 fn equals_merging() {
     let mut random = generator(5);
-    for case in 0..360 {
+    for case in 0..480 {
         let alphabet = &b"abcdefghij"[..1 + case % 10];
         let merges = random() % 200;
         let mut tokenizer = vocabulary(&mut random, alphabet, merges);
         tokenizer = match case / 120 {
             0 => tokenizer,
             1 => all_cuts(&tokenizer, None),
+            // All ways to make an entry have one rank.
+            2 => Tokenizer::from_tiktoken(
+                "ranks",
+                tokenizer.to_tiktoken().unwrap().as_bytes(),
+                Some(Pattern::Gpt2),
+                &[],
+            )
+            .unwrap(),
             _ => all_cuts(&tokenizer, Some(&mut random)),
         };
         let bpe = tokenizer.bpe();
