@@ -89,7 +89,8 @@ impl ByteLanes for Avx512 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn bits(bytes: __m512i) -> [u64; 8] {
-    [1, 2, 4, 8, 16, 32, 64, -128].map(|bit| _mm512_test_epi8_mask(bytes, _mm512_set1_epi8(bit)))
+    let test = |bit: i8| _mm512_test_epi8_mask(bytes, _mm512_set1_epi8(bit));
+    [test(1), test(2), test(4), test(8), test(16), test(32), test(64), test(-128)]
 }
 
 /// 0 to 63.
