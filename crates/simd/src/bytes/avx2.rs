@@ -26,14 +26,9 @@ impl Avx2 {
     }
 }
 
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn enter<K: ByteKernel>(lanes: Avx2, kernel: K) -> K::Output {
-    kernel.run(lanes)
-}
-
 #[inline(never)]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn enter_apart<K: ByteKernel>(lanes: Avx2, kernel: K) -> K::Output {
+fn enter<K: ByteKernel>(lanes: Avx2, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
@@ -52,8 +47,7 @@ impl ByteLanes for Avx2 {
 
     #[inline(always)]
     fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` proves the features.
-        unsafe { enter_apart(self, kernel) }
+        self.call(kernel)
     }
 
     #[inline(always)]

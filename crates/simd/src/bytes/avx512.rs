@@ -26,18 +26,11 @@ impl Avx512 {
     }
 }
 
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt"
-)]
-fn enter<K: ByteKernel>(lanes: Avx512, kernel: K) -> K::Output {
-    kernel.run(lanes)
-}
-
 #[inline(never)]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt"
 )]
-fn enter_apart<K: ByteKernel>(lanes: Avx512, kernel: K) -> K::Output {
+fn enter<K: ByteKernel>(lanes: Avx512, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
@@ -63,8 +56,7 @@ impl ByteLanes for Avx512 {
 
     #[inline(always)]
     fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` proves the features.
-        unsafe { enter_apart(self, kernel) }
+        self.call(kernel)
     }
 
     #[inline(always)]

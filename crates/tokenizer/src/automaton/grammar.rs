@@ -51,7 +51,7 @@ enum Taken {
 
 /// Whether a pair of symbols whose merge has this turn merges before one of the two is taken. They were made at the times `x`
 /// and `y`, the earlier one is still there when the later one is made, and `taken` is what takes one of them away.
-fn crosses(turn: u32, x: u32, y: u32, taken: Taken) -> bool {
+fn merges_before(turn: u32, x: u32, y: u32, taken: Taken) -> bool {
     // Whether the symbol that is made last is taken by the very next merge; else one comes between whose turn it is.
     match taken {
         Taken::Left(by) => turn < if x > y && by.time == x { by.turn } else { by.time },
@@ -238,7 +238,7 @@ impl Grammar {
             (_, Some(right)) => Taken::Right(right, self.made[right.right as usize].time),
             _ => return there,
         };
-        there && crosses(turn, x, y, taken)
+        there && merges_before(turn, x, y, taken)
     }
 
     /// Clears an entry and all that are merged from it as their left part, or as the left part of that, ...
@@ -293,7 +293,7 @@ fn apart(bpe: &Bpe, made: &[Option<Made>], left: u32, right: u32) -> bool {
     loop {
         let (Some(from), Some(to)) = (made[x as usize], made[y as usize]) else { return false };
         if let Some(taken) = taken
-            && bpe.merges.get(x, y).is_some_and(|merge| crosses(turn(merge), from.time, to.time, taken))
+            && bpe.merges.get(x, y).is_some_and(|merge| merges_before(turn(merge), from.time, to.time, taken))
         {
             return false;
         }

@@ -64,8 +64,8 @@ fn equals_merging() {
     for case in 0..480 {
         let alphabet = &b"abcdefghij"[..1 + case % 10];
         let merges = random() % 200;
-        let mut tokenizer = vocabulary(&mut random, alphabet, merges);
-        tokenizer = match case / 120 {
+        let tokenizer = vocabulary(&mut random, alphabet, merges);
+        let tokenizer = match case / 120 {
             0 => tokenizer,
             1 => all_cuts(&tokenizer, None),
             // All ways to make an entry have one rank.

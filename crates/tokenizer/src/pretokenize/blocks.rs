@@ -166,7 +166,7 @@ impl Masks {
 }
 
 /// The classes of characters outside ASCII, at their first bytes, and the other bytes of characters, where not all is UTF-8.
-/// Characters outside ASCII begin at some of `firsts`.
+/// They begin at some of `firsts`.
 #[inline(never)]
 fn damaged(mut firsts: u64, ahead: &[u8; REACH]) -> ([u8; WIDTH], u64) {
     let (mut classes, mut inner) = ([0; WIDTH], 0);
