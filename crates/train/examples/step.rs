@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         let started = Instant::now();
-        gradients.clear();
+        gradients.clear(&exec);
         let options = StepOptions {
             weight: 1.0 / (rows * length) as f32,
             exit_weight: if args.iter().any(|x| x == "--exit") { 0.3 } else { 0.0 },
@@ -82,7 +82,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             balance_loss: 1e-3,
             z_loss: 1e-5,
             seed: step as u64,
-            round_gradients: args.iter().any(|x| x == "--round"),
             ..StepOptions::default()
         };
         let batch = Batch { length, inputs: &inputs, targets: &targets };

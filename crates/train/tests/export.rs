@@ -56,7 +56,7 @@ fn trained(architecture: &Architecture, threads: usize) -> (Network, Gradients) 
             balance_loss: 1e-2,
             ..StepOptions::default()
         };
-        gradients.clear();
+        gradients.clear(&exec);
         let losses = network.forward_backward(&batch, &options, &mut gradients).unwrap();
         optimizer.step(&exec, network.parameters_mut(), &mut gradients, 1.0, 1.0).unwrap();
         network.balance(&losses.load, 0.01);
@@ -134,29 +134,30 @@ fn recomputation_changes_no_bit() {
     assert!(run(false) == run(true));
 }
 
+/// With a lambda that is a hair below 1 the same products are made of floats.
 #[test]
-fn rounded_gradients_are_near_the_exact_ones() {
+fn integer_products_on_the_way_back_are_near_float_ones() {
     for experts in [false, true] {
         let architecture = architecture(experts, EmbeddingFormat::Int8);
         let exec = Exec::new(Isa::best(), 2);
         let mut network = Network::new(&architecture, VOCAB, exec, 3).unwrap();
         let (inputs, targets) = (tokens(1, 2 * LENGTH), tokens(2, 2 * LENGTH));
         let batch = Batch { length: LENGTH, inputs: &inputs, targets: &targets };
-        let mut run = |round_gradients| {
+        let mut run = |lambda| {
             let mut gradients = Gradients::new(network.parameters());
             // As small as the gradients of a large batch's mean are.
-            let options = StepOptions { round_gradients, weight: 1e-5, ..StepOptions::default() };
+            let options = StepOptions { lambda, weight: 1e-5, ..StepOptions::default() };
             network.forward_backward(&batch, &options, &mut gradients).unwrap();
             gradients
         };
-        let (exact, rounded) = (run(false), run(true));
+        let (floats, integers) = (run(1.0 - f32::EPSILON), run(1.0));
         for parameter in network.parameters() {
-            let (a, b) = (exact.of(parameter), rounded.of(parameter));
+            let (a, b) = (floats.of(parameter), integers.of(parameter));
             let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x * x)).sum::<f64>().sqrt();
             let error = norm(&mut a.iter().zip(b).map(|(a, b)| 1e5 * (a - b)));
             let size = norm(&mut a.iter().map(|a| 1e5 * a));
-            assert!(error < 0.03 * size, "{}: {error} of {size}", parameter.name);
+            assert!(error < 3e-4 * size, "{}: {error} of {size}", parameter.name);
         }
-        assert!(exact != rounded);
+        assert!(floats != integers);
     }
 }

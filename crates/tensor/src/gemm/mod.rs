@@ -1,17 +1,20 @@
-//! Products of dense f32 matrices, as the backward passes of training need them.
+//! Products of dense matrices, as the backward passes of training need them: of f32 with f32 here, of f32 with small integers
+//! in `integer.rs`.
 //!
-//! The arithmetic is a library's: `private-gemm-x86` where the CPU has AVX-512 or AVX2, `matrixmultiply` elsewhere (what was
+//! The arithmetic of f32 is a library's: `private-gemm-x86` where the CPU has AVX-512 or AVX2, `matrixmultiply` elsewhere (what was
 //! measured: docs/LOG.md, "Training"). Unlike everything else in this crate its bits are those of one machine: another
 //! instruction set may add in another order. On one machine they depend on the shapes alone: work is cut into pieces
 //! of the output whose sizes the thread count does not enter.
 #[cfg(target_arch = "x86_64")]
 mod columns;
+mod integer;
 #[cfg(test)]
 mod tests;
 
 #[cfg(target_arch = "x86_64")]
 use chalot_simd::IsaKind;
 
+pub use self::integer::{IntegerMatrix, gemm_integer};
 use crate::exec::{Exec, ShapeError};
 use crate::out::SharedOut;
 

@@ -72,3 +72,80 @@ fn shapes_that_do_not_fit() {
     assert!(gemm_parallel(&exec, Write::Set, view(3, 4), view(4, 3), &mut [0.0; 8]).is_err());
     gemm(&exec, Write::Set, view(3, 4), view(4, 3), &mut [0.0; 9], 3).unwrap();
 }
+
+/// Both orientations, edges of every kind: near the exact product, the same bits everywhere.
+#[test]
+fn products_with_integers() {
+    let mut random = Random(9);
+    for (m, n, k) in
+        [(1, 1, 1), (5, 33, 7), (300, 17, 40), (16, 48, 256), (37, 64, 601), (150, 5, 257), (3, 2, 0)]
+    {
+        let (a, old) = (random.floats(m * k), random.floats(m * n));
+        let transposed: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
+        let integers: Vec<f32> = (0..k * n).map(|_| random.below(256) as f32 - 128.0).collect();
+        let factors: Vec<f32> = (0..k).map(|_| random.float() / 128.0).collect();
+        let term = |i: usize, j: usize, l: usize| {
+            f64::from(a[i * k + l]) * f64::from(factors[l]) * f64::from(integers[l * n + j])
+        };
+        for into in [Write::Set, Write::Add] {
+            let mut bits: Option<Vec<f32>> = None;
+            for isa in Isa::available() {
+                for threads in [1, 3] {
+                    let exec = Exec::new(isa, threads);
+                    let mut b = IntegerMatrix::default();
+                    // In memory that held something else.
+                    b.fill(&exec, k + 3, n, &|_, out| {
+                        out.fill(77.0);
+                        1.0
+                    });
+                    b.fill(&exec, k, n, &|row, out| {
+                        out.copy_from_slice(&integers[row * n..][..n]);
+                        factors[row]
+                    });
+                    for view in
+                        [View::new(&a, m, k, k).unwrap(), View::new(&transposed, k, m, m).unwrap().t()]
+                    {
+                        let mut c = old.clone();
+                        gemm_integer(&exec, into, view, &b, &mut c).unwrap();
+                        let first = bits.get_or_insert_with(|| c.clone());
+                        assert!(*first == c, "{isa} {threads} {m} {n} {k}");
+                    }
+                }
+            }
+            for (at, c) in bits.unwrap().iter().enumerate() {
+                let start = if into == Write::Add { f64::from(old[at]) } else { 0.0 };
+                let expected = start + (0..k).map(|l| term(at / n, at % n, l)).sum::<f64>();
+                // Each term is off by at most half a step of its row's numbers, times 128.
+                let bound = (k as f64).sqrt() * 4.0 / 65534.0 + 1e-6;
+                assert!((f64::from(*c) - expected).abs() < bound, "{c} {expected}: {m} {n} {k}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_zeros_and_of_what_is_not_finite() {
+    let exec = Exec::new(Isa::best(), 1);
+    let mut b = IntegerMatrix::default();
+    b.fill(&exec, 3, 1, &|_, out| {
+        out.fill(1.0);
+        1.0
+    });
+    for (bad, transposed) in
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().flat_map(|x| [(x, false), (x, true)])
+    {
+        let rows = [0.0, 0.0, 0.0, 1.0, bad, 1.0, 1.0, 0.0, -0.5];
+        let columns = std::array::from_fn::<f32, 9, _>(|i| rows[i % 3 * 3 + i / 3]);
+        let a = if transposed {
+            View::new(&columns, 3, 3, 3).unwrap().t()
+        } else {
+            View::new(&rows, 3, 3, 3).unwrap()
+        };
+        let mut c = [7.0; 3];
+        gemm_integer(&exec, Write::Set, a, &b, &mut c).unwrap();
+        assert!(c[0] == 0.0 && c[1].is_nan() && (c[2] - 0.5).abs() < 1e-4, "{c:?}");
+    }
+    assert!(
+        gemm_integer(&exec, Write::Set, View::new(&[0.0; 4], 2, 2, 2).unwrap(), &b, &mut [0.0; 2]).is_err()
+    );
+}

@@ -178,6 +178,11 @@ impl Matrix {
         }
     }
 
+    /// The scale of all weights, where there is one.
+    pub fn tensor_scale(&self) -> Option<f32> {
+        (self.format().scale_by() == Some(ScaleBy::Tensor)).then(|| self.scale(0, 0))
+    }
+
     /// The scale of a segment of a row.
     pub(crate) fn scale(&self, row: usize, segment: usize) -> f32 {
         match self.format().scale_by() {

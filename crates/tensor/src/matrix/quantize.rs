@@ -19,6 +19,17 @@ pub(crate) fn sum_abs(x: &[f32]) -> f64 {
     x.iter().map(|x| f64::from(x.abs())).sum()
 }
 
+/// [`sum_abs`] of some rows of equal length, side by side: an addition waits for none but that of its own row.
+pub(crate) fn sums_abs<const N: usize>(rows: [&[f32]; N]) -> [f64; N] {
+    let mut sums = [0.0; N];
+    for column in 0..rows.first().map_or(0, |row| row.len()) {
+        for (sum, row) in sums.iter_mut().zip(&rows) {
+            *sum += f64::from(row[column].abs());
+        }
+    }
+    sums
+}
+
 /// The ternary code of `x`: `x / scale` rounded, halves to even, to -1, 0 or 1.
 #[inline]
 pub(crate) fn ternary_code(x: f32, scale: f32) -> i8 {
@@ -43,7 +54,10 @@ pub(crate) fn int8_f16(x: &[f32], codes: &mut [i8]) -> f32 {
 
 fn int8_codes(x: &[f32], scale: f32, codes: &mut [i8]) {
     for (code, &x) in codes.iter_mut().zip(x) {
-        *code = if scale == 0.0 { 0 } else { (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8 };
+        // Adding and taking 1.5 times 2^23 rounds to an integer, halves to even: no call to round.
+        const INTEGERS: f32 = 12_582_912.0;
+        let rounded = (x / scale + INTEGERS) - INTEGERS;
+        *code = if scale == 0.0 { 0 } else { rounded.clamp(-127.0, 127.0) as i8 };
     }
 }
 

@@ -10,22 +10,20 @@
 use std::sync::{Mutex, PoisonError};
 
 use chalot_tensor::attention::{AttentionParams, AttentionScratch, KvBlock, KvType, attention};
-use chalot_tensor::elementwise::add_assign;
-use chalot_tensor::gemm::{View, Write, gemm_parallel};
 use chalot_tensor::linear::{Projection, project};
 use chalot_tensor::math::lanes::{Kernel, Lanes, dispatch};
 use chalot_tensor::norm::rms_norm_in_place;
 use chalot_tensor::parts::Parts;
 use chalot_tensor::rope::{RopeTable, rope};
 
-use super::pass::{Scratch, input_gradient, normed_input, try_run};
+use super::pass::{Scratch, normed_input, try_run};
+use super::seen::input_gradient;
 use super::{Batch, Context};
 use crate::error::TrainError;
 use crate::ops::attention::{self as op, attention_backward};
 use crate::ops::norm::{self, rms_norm_backward};
-use crate::ops::quantize::norm_quantize_rows;
 use crate::ops::rope::RotateBack;
-use crate::ops::{add_pieces, room};
+use crate::ops::{add, add_pieces, room};
 
 /// What the way back needs.
 #[derive(Default)]
@@ -118,8 +116,7 @@ pub(super) fn block_forward(
     normed_input(cx, attended, cx.value(ids.sub_norm), &mut scratch.inner, cx.matrix(ids.o))?;
     let y = room(&mut scratch.out, input.len());
     project(exec, &mut scratch.inner, [to(cx, ids.o, y)])?;
-    mid.copy_from_slice(input);
-    add_assign(exec, mid, y)?;
+    add(exec, input, y, config.hidden_size, mid);
     Ok(())
 }
 
@@ -143,22 +140,15 @@ pub(super) fn block_backward(
     let (exec, config, ids) = (cx.exec, cx.config, &cx.layers[index]);
     let (rows, hidden, qw, kvw) =
         (batch.inputs.len(), config.hidden_size, config.q_width(), config.kv_width());
-    let Scratch { a, b, c, partial, sequences, normed: back, out: spare, .. } = scratch;
+    let Scratch { a, b, c, partial, sequences, seen, .. } = scratch;
     let attended = &state.attended[..rows * qw];
     let sub_norm = cx.value(ids.sub_norm);
 
     // The output projection and the sub-norm.
+    seen.norm(exec, cx.lambda(), attended, sub_norm, cx.eps());
+    seen.weight_gradient(exec, d_hidden, &mut gradients[cx.range(ids.o, ids.o)])?;
     let y = room(a, rows * qw);
-    norm_quantize_rows(exec, attended, sub_norm, cx.eps(), cx.lambda(), y);
-    let d_out = View::new(d_hidden, rows, hidden, hidden)?;
-    gemm_parallel(
-        exec,
-        Write::Add,
-        d_out.t(),
-        View::new(y, rows, qw, qw)?,
-        &mut gradients[cx.range(ids.o, ids.o)],
-    )?;
-    input_gradient(cx, ids.o..=ids.o, d_hidden, rows, qw, back, spare, y)?;
+    input_gradient(cx, (ids.o, ids.o), d_hidden, rows, y)?;
     let d_attended = room(b, rows * qw);
     let dw = &mut gradients[cx.range(ids.sub_norm, ids.sub_norm)];
     rms_norm_backward(exec, attended, sub_norm, cx.eps(), y, false, d_attended, dw, partial);
@@ -222,13 +212,10 @@ pub(super) fn block_backward(
 
     // The three projections and the norm.
     let norm = cx.value(ids.norm);
-    let x = room(a, rows * hidden);
-    norm_quantize_rows(exec, input, norm, cx.eps(), cx.lambda(), x);
-    let view = View::new(d_qkv, rows, width, width)?;
-    let x = View::new(x, rows, hidden, hidden)?;
-    gemm_parallel(exec, Write::Add, view.t(), x, &mut gradients[cx.range(ids.q, ids.v)])?;
+    seen.norm(exec, cx.lambda(), input, norm, cx.eps());
+    seen.weight_gradient(exec, d_qkv, &mut gradients[cx.range(ids.q, ids.v)])?;
     let dx = room(b, rows * hidden);
-    input_gradient(cx, ids.q..=ids.v, d_qkv, rows, hidden, back, spare, dx)?;
+    input_gradient(cx, (ids.q, ids.v), d_qkv, rows, dx)?;
     let dw = &mut gradients[cx.range(ids.norm, ids.norm)];
     rms_norm_backward(exec, input, norm, cx.eps(), dx, true, d_hidden, dw, partial);
     Ok(())

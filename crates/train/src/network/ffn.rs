@@ -10,19 +10,18 @@
 //!
 //! Gate and up lie one after the other, in weights as in gradients, so both take one product each way.
 use chalot_tensor::Activations;
-use chalot_tensor::elementwise::{Activation, add_assign, gated};
+use chalot_tensor::elementwise::{Activation, gated};
 use chalot_tensor::exec::ShapeError;
-use chalot_tensor::gemm::{View, Write, gemm_parallel};
 use chalot_tensor::linear::{Projection, project, project_gated};
 
 use super::Context;
 use super::parameter::FfnIds;
-use super::pass::{Scratch, input_gradient, normed_input};
+use super::pass::{Scratch, normed_input};
+use super::seen::{Seen, input_gradient};
 use crate::error::TrainError;
 use crate::ops::gated::relu2_gated_backward;
 use crate::ops::norm::rms_norm_backward;
-use crate::ops::quantize::norm_quantize_rows;
-use crate::ops::room;
+use crate::ops::{add, room};
 
 /// What the way back needs.
 #[derive(Default)]
@@ -35,14 +34,14 @@ pub(crate) struct FfnState {
 pub(crate) struct FfnScratch {
     /// Input of gate and up, where the caller has none.
     pub x: Activations,
-    pub rounded: Vec<f32>,
+    /// What gate and up, and what the last product saw.
+    pub seen: Seen,
+    seen_inner: Seen,
     u: Vec<f32>,
     inner: Activations,
-    y: Vec<f32>,
+    dy: Vec<f32>,
     du: Vec<f32>,
     d_gate_up: Vec<f32>,
-    back: Activations,
-    spare: Vec<f32>,
     partial: Vec<f32>,
 }
 
@@ -89,12 +88,12 @@ pub(super) fn forward_in(
     forward(cx, ids, x, gate, up, u, inner, out)
 }
 
-/// The gradients of the network's weights are added, that of its input (`[m][hidden]`) is set. `x` is what gate and up saw.
+/// The gradients of the network's weights are added, that of its input (`[m][hidden]`) is set. `scratch.seen` is what gate and
+/// up saw.
 #[expect(clippy::too_many_arguments)]
 pub(super) fn backward(
     cx: &Context<'_>,
     ids: FfnIds,
-    x: &[f32],
     gate: &[f32],
     up: &[f32],
     d_out: &[f32],
@@ -102,24 +101,21 @@ pub(super) fn backward(
     dx: &mut [f32],
     gradients: FfnGradients<'_>,
 ) -> Result<(), ShapeError> {
-    let (exec, hidden, width) = (cx.exec, cx.config.hidden_size, ids.width);
-    let m = x.len() / hidden;
-    let FfnScratch { u, y, du, d_gate_up, partial, back, spare, .. } = scratch;
-    let d_rows = d_out;
+    let (exec, width) = (cx.exec, ids.width);
+    let m = gate.len() / width;
+    let FfnScratch { seen, seen_inner, u, dy, du, d_gate_up, partial, .. } = scratch;
     let u = room(u, m * width);
     gated(exec, Activation::Relu2, gate, up, u)?;
-    let y = room(y, m * width);
-    norm_quantize_rows(exec, u, sub_norm(cx, ids), cx.eps(), cx.lambda(), y);
-    let d_out = View::new(d_out, m, hidden, hidden)?;
-    gemm_parallel(exec, Write::Add, d_out.t(), View::new(y, m, width, width)?, gradients.down)?;
-    input_gradient(cx, ids.down..=ids.down, d_rows, m, width, back, spare, y)?;
+    seen_inner.norm(exec, cx.lambda(), u, sub_norm(cx, ids), cx.eps());
+    seen_inner.weight_gradient(exec, d_out, gradients.down)?;
+    let dy = room(dy, m * width);
+    input_gradient(cx, (ids.down, ids.down), d_out, m, dy)?;
     let du = room(du, m * width);
-    rms_norm_backward(exec, u, sub_norm(cx, ids), cx.eps(), y, false, du, gradients.sub_norm, partial);
+    rms_norm_backward(exec, u, sub_norm(cx, ids), cx.eps(), dy, false, du, gradients.sub_norm, partial);
     let d = room(d_gate_up, 2 * m * width);
     relu2_gated_backward(exec, gate, up, du, width, d);
-    let view = View::new(d, m, 2 * width, 2 * width)?;
-    gemm_parallel(exec, Write::Add, view.t(), View::new(x, m, hidden, hidden)?, gradients.gate_up)?;
-    input_gradient(cx, ids.gate..=ids.up, d, m, hidden, back, spare, dx)
+    seen.weight_gradient(exec, d, gradients.gate_up)?;
+    input_gradient(cx, (ids.gate, ids.up), d, m, dx)
 }
 
 /// `out = mid + network(norm(mid))`.
@@ -137,8 +133,7 @@ pub(super) fn block_forward(
     let (gate, up) = (room(&mut state.gate, m * ids.width), room(&mut state.up, m * ids.width));
     let y = room(&mut scratch.out, mid.len());
     forward_in(cx, ids, &mut scratch.ffn, gate, up, y)?;
-    out.copy_from_slice(mid);
-    add_assign(cx.exec, out, y)?;
+    add(cx.exec, mid, y, cx.config.hidden_size, out);
     Ok(())
 }
 
@@ -157,12 +152,11 @@ pub(super) fn block_backward(
     let m = mid.len() / cx.config.hidden_size;
     let norm_id = cx.layers[index].ffn_norm;
     let norm = cx.value(norm_id);
-    let x = room(&mut scratch.a, mid.len());
-    norm_quantize_rows(cx.exec, mid, norm, cx.eps(), cx.lambda(), x);
+    scratch.ffn.seen.norm(cx.exec, cx.lambda(), mid, norm, cx.eps());
     let dx = room(&mut scratch.b, mid.len());
     let (gate, up) = (&state.gate[..m * ids.width], &state.up[..m * ids.width]);
     let own = network_gradients(cx, ids, gradients);
-    backward(cx, ids, x, gate, up, d_hidden, &mut scratch.ffn, dx, own)?;
+    backward(cx, ids, gate, up, d_hidden, &mut scratch.ffn, dx, own)?;
     let dw = &mut gradients[cx.range(norm_id, norm_id)];
     rms_norm_backward(cx.exec, mid, norm, cx.eps(), dx, true, d_hidden, dw, &mut scratch.partial);
     Ok(())

@@ -1,5 +1,11 @@
 //! Gradients of all parameters, and what a pass measures.
+use chalot_tensor::exec::Exec;
+use chalot_tensor::parts::Parts;
+
 use super::Parameter;
+
+/// Numbers of a task.
+const PIECE: usize = 1 << 15;
 
 /// Gradients of all parameters in one buffer, in the parameters' order.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +21,8 @@ impl Gradients {
     }
 
     /// Makes them zero.
-    pub fn clear(&mut self) {
-        self.data.fill(0.0);
+    pub fn clear(&mut self, exec: &Exec) {
+        over_pieces(exec, &mut self.data, &|piece| piece.fill(0.0));
     }
 
     /// Those of one parameter.
@@ -29,15 +35,32 @@ impl Gradients {
         self.data.iter_mut().zip(&other.data).for_each(|(sum, x)| *sum += x);
     }
 
-    /// The Euclidean norm of all numbers, summed in f64 in order.
-    pub fn norm(&self) -> f64 {
-        self.data.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt()
+    /// The Euclidean norm of all numbers, summed in f64: piece by piece, in each eight sums side by side.
+    pub fn norm(&self, exec: &Exec) -> f64 {
+        let mut sums = vec![0.0; self.data.len().div_ceil(PIECE)];
+        let parts = Parts::new(&mut sums, 1);
+        exec.pool.run(parts.count(), &|task| {
+            let piece = &self.data[task * PIECE..self.data.len().min((task + 1) * PIECE)];
+            let mut eight = [0.0; 8];
+            for x in piece.chunks(8) {
+                eight.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x) * f64::from(x));
+            }
+            parts.take(task)[0] = eight.iter().sum::<f64>();
+        });
+        drop(parts);
+        sums.iter().sum::<f64>().sqrt()
     }
 
     /// Multiplies all by `factor`.
-    pub fn scale(&mut self, factor: f32) {
-        self.data.iter_mut().for_each(|x| *x *= factor);
+    pub fn scale(&mut self, exec: &Exec, factor: f32) {
+        over_pieces(exec, &mut self.data, &|piece| piece.iter_mut().for_each(|x| *x *= factor));
     }
+}
+
+/// `f` of all pieces.
+fn over_pieces(exec: &Exec, data: &mut [f32], f: &(dyn Fn(&mut [f32]) + Sync)) {
+    let parts = Parts::new(data, PIECE);
+    exec.pool.run(parts.count(), &|task| f(parts.take(task)));
 }
 
 /// Sums over tokens, which add up over parts of a step.

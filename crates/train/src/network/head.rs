@@ -3,17 +3,16 @@
 //! `x = norm(h)`, `z = round(x) E^T` with the embedding E as the exported file keeps it; straight-through:
 //! `dx = dz E`, `dE = dz^T round(x)`.
 use chalot_tensor::exec::ShapeError;
-use chalot_tensor::gemm::{View, Write, gemm_parallel};
 use chalot_tensor::norm::rms_norm_for;
 use chalot_tensor::{Activations, matmul};
 
 use super::Context;
 use super::parameter::EMBEDDING;
 use super::pass::Scratch;
+use super::seen::{Seen, input_gradient};
 use crate::error::TrainError;
 use crate::ops::cross_entropy::{RowLoss, cross_entropy, toward_teacher};
 use crate::ops::norm::rms_norm_backward;
-use crate::ops::quantize::norm_quantize_rows;
 use crate::ops::room;
 
 /// Tokens of a block.
@@ -47,7 +46,7 @@ pub(crate) struct HeadScratch {
     pub normed: Activations,
     logits: Vec<f32>,
     teacher: Vec<f32>,
-    rounded: Vec<f32>,
+    seen: Seen,
     dx: Vec<f32>,
     losses: Vec<RowLoss>,
 }
@@ -76,7 +75,7 @@ pub(super) fn loss(
     scratch: &mut Scratch,
 ) -> Result<Sums, TrainError> {
     let (width, vocab) = (cx.config.hidden_size, cx.config.vocab_size);
-    let HeadScratch { normed, logits: buffer, teacher: taught, rounded, dx, losses } = &mut scratch.head;
+    let HeadScratch { normed, logits: buffer, teacher: taught, seen, dx, losses } = &mut scratch.head;
     let norm = cx.value(cx.final_norm);
     let mut sums = Sums::default();
     for (block, targets) in targets.chunks(BLOCK).enumerate() {
@@ -100,13 +99,10 @@ pub(super) fn loss(
             logits(cx, &teacher.hidden[at.clone()], normed, taught)?;
             toward_teacher(cx.exec, z, taught, targets, weights.loss * teacher.share);
         }
-        let x = room(rounded, m * width);
-        norm_quantize_rows(cx.exec, rows, norm, cx.eps(), cx.head_lambda, x);
-        let (dz, x) = (View::new(z, m, vocab, vocab)?, View::new(x, m, width, width)?);
-        let embedding = View::new(cx.dense(EMBEDDING, EMBEDDING), vocab, width, width)?;
-        gemm_parallel(cx.exec, Write::Add, dz.t(), x, &mut gradients[cx.range(EMBEDDING, EMBEDDING)])?;
+        seen.norm(cx.exec, cx.head_lambda, rows, norm, cx.eps());
+        seen.weight_gradient(cx.exec, z, &mut gradients[cx.range(EMBEDDING, EMBEDDING)])?;
         let dx = room(dx, m * width);
-        gemm_parallel(cx.exec, Write::Set, dz, embedding, dx)?;
+        input_gradient(cx, (EMBEDDING, EMBEDDING), z, m, dx)?;
         let dw = &mut gradients[cx.range(cx.final_norm, cx.final_norm)];
         let d = &mut d_hidden[at];
         rms_norm_backward(cx.exec, rows, norm, cx.eps(), dx, false, d, dw, &mut scratch.partial);

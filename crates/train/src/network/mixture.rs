@@ -322,28 +322,21 @@ pub(super) fn block_backward(
             }
             let start = ends[expert] - group.len();
             let scratch = &mut *experts[expert].lock().unwrap_or_else(PoisonError::into_inner);
-            let mut rounded = std::mem::take(&mut scratch.rounded);
-            let rows = room(&mut rounded, group.len() * hidden);
-            for (visit, row) in group.iter().zip(rows.chunks_exact_mut(hidden)) {
-                row.copy_from_slice(&x[visit.token * hidden..][..hidden]);
-            }
-            quantize_rows(exec, rows, hidden, cx.lambda());
+            let row = |index: usize| &x[group[index].token * hidden..][..hidden];
+            scratch.seen.rows(exec, cx.lambda(), (group.len(), hidden), &row);
             let (gate_up, down) = matrices.take(expert).split_at_mut(2 * width * hidden);
             let own = FfnGradients { gate_up, down, sub_norm: norms.take(expert) };
             let (wide, narrow) = (start * hidden..ends[expert] * hidden, start * width..ends[expert] * width);
-            let result = ffn::backward(
+            ffn::backward(
                 cx,
                 ids.experts[expert],
-                rows,
                 &gate[narrow.clone()],
                 &up[narrow],
                 &d_y[wide],
                 scratch,
                 outputs.take(expert),
                 own,
-            );
-            scratch.rounded = rounded;
-            result
+            )
         })?;
     }
     over_rows(exec, dx, hidden, &|first, dx| {
@@ -356,11 +349,11 @@ pub(super) fn block_backward(
 
     // The shared expert.
     if let Some(ids) = ids.shared {
-        quantize_rows(exec, x, hidden, cx.lambda());
+        scratch.ffn.seen.rows(exec, cx.lambda(), (rows, hidden), &|row| &x[row * hidden..][..hidden]);
         let d_shared = room(&mut scratch.b, rows * hidden);
         let (gate, up) = (&shared.gate[..rows * ids.width], &shared.up[..rows * ids.width]);
         let own = network_gradients(cx, ids, gradients);
-        ffn::backward(cx, ids, x, gate, up, d_hidden, &mut scratch.ffn, d_shared, own)?;
+        ffn::backward(cx, ids, gate, up, d_hidden, &mut scratch.ffn, d_shared, own)?;
         add_assign(exec, dx, d_shared)?;
     }
     let dw = &mut gradients[cx.range(norm_id, norm_id)];

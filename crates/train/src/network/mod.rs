@@ -21,6 +21,7 @@ mod mixture;
 mod parameter;
 mod pass;
 mod prepared;
+mod seen;
 
 use chalot_model::ModelConfig;
 use chalot_tensor::exec::Exec;
@@ -31,7 +32,7 @@ pub use architecture::{Architecture, EmbeddingFormat, ExpertsArchitecture};
 pub use gradients::{Gradients, Losses};
 pub use parameter::{Kind, Parameter};
 
-use self::parameter::Layout;
+use self::parameter::{EMBEDDING, Layout};
 pub(crate) use self::parameter::{FfnIds, LayerFfn, LayerIds};
 use self::pass::Work;
 pub(crate) use self::pass::try_run;
@@ -73,9 +74,6 @@ pub struct StepOptions {
     pub balance_loss: f32,
     /// Decides which layers are left out.
     pub seed: u64,
-    /// On the way back through a ternary product, round the gradient of each token to 8 bits for `dX = dY W` (not for
-    /// `dW`): an integer product instead of a float one (Wortsman et al. 2023, "SwitchBack").
-    pub round_gradients: bool,
     /// Keep only the layers' inputs and compute the rest again on the way back: less memory, a third more time.
     pub recompute: bool,
 }
@@ -93,7 +91,6 @@ impl Default for StepOptions {
             router_z_loss: 0.0,
             balance_loss: 0.0,
             seed: 0,
-            round_gradients: false,
             recompute: false,
         }
     }
@@ -128,8 +125,6 @@ struct Context<'a> {
     pub prepared: &'a Prepared,
     /// Whether the head takes 8-bit activations.
     pub head_lambda: f32,
-    /// See [`StepOptions::round_gradients`].
-    pub round_gradients: bool,
 }
 
 impl<'a> Context<'a> {
@@ -348,7 +343,6 @@ impl Network {
             selection: &self.selection,
             rope: &self.rope,
             prepared: self.prepared.as_ref()?,
-            round_gradients: false,
             head_lambda: if self.embedding == EmbeddingFormat::Int8 { 1.0 } else { 0.0 },
         };
         Some((context, &mut self.work))
@@ -366,14 +360,14 @@ impl Network {
     ) -> Result<Losses, TrainError> {
         self.check(batch)?;
         self.prepare(options.lambda)?;
-        if let Some(prepared) = self.prepared.as_mut().filter(|_| options.round_gradients) {
-            prepared.transpose(&self.exec, &self.parameters).map_err(|(_, error)| error)?;
+        if let Some(prepared) = &mut self.prepared {
+            let head = (self.embedding == EmbeddingFormat::Int8).then_some((EMBEDDING, EMBEDDING));
+            let ternary = prepared.lambda == 1.0;
+            let layers = self.layers.iter().filter(|_| ternary).flat_map(LayerIds::products);
+            prepared.for_way_back(&self.exec, &self.parameters, head.into_iter().chain(layers));
         }
         match self.split() {
-            Some((mut context, work)) => {
-                context.round_gradients = options.round_gradients;
-                pass::step(&context, work, batch, options, Some(&mut gradients.data))
-            }
+            Some((context, work)) => pass::step(&context, work, batch, options, Some(&mut gradients.data)),
             None => Ok(Losses::default()),
         }
     }

@@ -71,6 +71,18 @@ pub(crate) struct LayerIds {
     pub ffn: LayerFfn,
 }
 
+impl LayerIds {
+    /// The first and the last parameter of each product on the way back; those between share its input.
+    pub fn products(&self) -> impl Iterator<Item = (usize, usize)> {
+        let networks: Vec<FfnIds> = match &self.ffn {
+            LayerFfn::Dense(ids) => vec![*ids],
+            LayerFfn::Experts(ids) => ids.experts.iter().chain(&ids.shared).copied().collect(),
+        };
+        let networks = networks.into_iter().flat_map(|ids| [(ids.gate, ids.up), (ids.down, ids.down)]);
+        [(self.q, self.v), (self.o, self.o)].into_iter().chain(networks)
+    }
+}
+
 /// All parameters in their order, and where those of each layer are.
 pub(super) struct Layout {
     pub parameters: Vec<Parameter>,

@@ -1,22 +1,21 @@
 //! A pass through the whole network, and back.
 use std::sync::{Mutex, PoisonError};
 
-use chalot_tensor::elementwise::{add_assign, scale_assign};
+use chalot_tensor::Activations;
 use chalot_tensor::exec::{Exec, ShapeError};
-use chalot_tensor::gemm::{View, Write, gemm_parallel};
 use chalot_tensor::matrix::Matrix;
 use chalot_tensor::norm::{rms_norm, rms_norm_for};
 use chalot_tensor::parts::Parts;
-use chalot_tensor::{Activations, matmul};
 
 use super::attention::{self, AttentionState, SequenceScratch};
 use super::ffn::{FfnScratch, FfnState};
 use super::mixture::{self, MixtureState};
 use super::parameter::{EMBEDDING, LayerFfn};
+use super::seen::Seen;
 use super::{Batch, Context, Losses, StepOptions, ffn, head};
 use crate::error::TrainError;
 use crate::ops::quantize::quantize_rows;
-use crate::ops::{over_rows, room};
+use crate::ops::room;
 use crate::random::Random;
 
 /// Buffers of the passes; they grow to the largest batch and stay.
@@ -51,6 +50,7 @@ pub(crate) struct Scratch {
     pub normed: Activations,
     pub inner: Activations,
     pub out: Vec<f32>,
+    pub seen: Seen,
     /// `[rows][widest]`, several.
     pub a: Vec<f32>,
     pub b: Vec<f32>,
@@ -327,49 +327,4 @@ fn embedding_backward(cx: &Context<'_>, tokens: &[u32], d_hidden: &[f32], gradie
             }
         }
     });
-}
-
-/// A power of two by which gradients are multiplied before they are rounded: activations' rule of rounding takes no
-/// maximum below 1e-5, and gradients of a mean are smaller.
-const LARGER: f32 = (1u32 << 24) as f32;
-
-/// `dx = d W` for parameters `ids`, whose outputs lie side by side in the rows of `d` (`[m][outputs]`).
-#[expect(clippy::too_many_arguments)]
-pub(super) fn input_gradient(
-    cx: &Context<'_>,
-    ids: std::ops::RangeInclusive<usize>,
-    d: &[f32],
-    m: usize,
-    cols: usize,
-    act: &mut Activations,
-    spare: &mut Vec<f32>,
-    dx: &mut [f32],
-) -> Result<(), ShapeError> {
-    let outputs = d.len() / m;
-    let rounded = cx.round_gradients && ids.clone().all(|id| cx.prepared.transposed(id).is_some());
-    if !rounded {
-        let weights = View::new(cx.dense(*ids.start(), *ids.end()), outputs, cols, cols)?;
-        return gemm_parallel(cx.exec, Write::Set, View::new(d, m, outputs, outputs)?, weights, dx);
-    }
-    let mut first = 0;
-    for id in ids {
-        let Some(matrix) = cx.prepared.transposed(id) else { continue };
-        let width = matrix.cols();
-        over_rows(cx.exec, act.set(m, width), width, &|row, rows| {
-            for (i, row_out) in rows.chunks_exact_mut(width).enumerate() {
-                let from = &d[(row + i) * outputs + first..][..width];
-                row_out.iter_mut().zip(from).for_each(|(y, x)| *y = x * LARGER);
-            }
-        });
-        if first == 0 {
-            matmul(cx.exec, matrix, act, dx)?;
-        } else {
-            let more = room(spare, dx.len());
-            matmul(cx.exec, matrix, act, more)?;
-            add_assign(cx.exec, dx, more)?;
-        }
-        first += width;
-    }
-    scale_assign(cx.exec, dx, 1.0 / LARGER);
-    Ok(())
 }

@@ -1,6 +1,8 @@
 //! The weights as the passes of a step see them: quantized once, whatever the number of parts.
 use chalot_tensor::exec::Exec;
-use chalot_tensor::matrix::{Format, Matrix, MatrixError, Packing, ScaleBy};
+use chalot_tensor::gemm::IntegerMatrix;
+use chalot_tensor::math::lanes::{Kernel, LANES, Lanes, dispatch};
+use chalot_tensor::matrix::{Format, Matrix, MatrixError, ScaleBy};
 use chalot_tensor::parts::Parts;
 
 use super::parameter::{EMBEDDING, Kind, Parameter};
@@ -9,9 +11,11 @@ use super::parameter::{EMBEDDING, Kind, Parameter};
 pub(super) struct Prepared {
     /// By parameter; `None` for norms.
     matrices: Vec<Option<Matrix>>,
-    /// Transposed ternary matrices, where gradients are rounded.
-    transposed: Vec<Option<Matrix>>,
-    /// What the matrices hold, as floats, laid out as the parameters: the straight-through gradients pass through them.
+    /// By the first parameter of a product, see [`Prepared::for_way_back`].
+    integers: Vec<IntegerMatrix>,
+    has_integers: bool,
+    /// What the matrices hold, as floats, laid out as the parameters: the straight-through gradients pass through them. Nothing of
+    /// use where a matrix is ternary with lambda 1; then `integers` are in its place.
     pub dense: Vec<f32>,
     /// How far quantization is phased in.
     pub lambda: f32,
@@ -27,7 +31,7 @@ impl Prepared {
         old: Option<Self>,
     ) -> Result<Self, (usize, MatrixError)> {
         let len = parameters.iter().map(|parameter| parameter.value.len()).sum();
-        let mut dense = old.map(|old| old.dense).unwrap_or_default();
+        let (mut dense, integers) = old.map(|old| (old.dense, old.integers)).unwrap_or_default();
         dense.resize(len, 0.0);
         let mut results: Vec<_> = parameters.iter().map(|_| None).collect();
         let ends = parameters.iter().map(|parameter| parameter.offset + parameter.value.len()).collect();
@@ -47,33 +51,52 @@ impl Prepared {
             Some(Ok(matrix)) => Ok(Some(matrix)),
             Some(Err(error)) => Err((id, error)),
         });
-        Ok(Self { matrices: matrices.collect::<Result<_, _>>()?, transposed: Vec::new(), dense, lambda })
+        let matrices = matrices.collect::<Result<_, _>>()?;
+        Ok(Self { matrices, integers, has_integers: false, dense, lambda })
     }
 
-    /// Makes the transposed matrices, unless they are there.
-    pub fn transpose(&mut self, exec: &Exec, parameters: &[Parameter]) -> Result<(), (usize, MatrixError)> {
-        if !self.transposed.is_empty() || self.lambda != 1.0 {
-            return Ok(());
+    /// Makes the integer factors of the way back, unless they are there: of `products`, each from its first parameter to its last.
+    pub fn for_way_back(
+        &mut self,
+        exec: &Exec,
+        parameters: &[Parameter],
+        products: impl Iterator<Item = (usize, usize)>,
+    ) {
+        if self.has_integers {
+            return;
         }
-        let mut results: Vec<_> = parameters.iter().map(|_| None).collect();
-        let slots = Parts::new(&mut results, 1);
-        exec.pool.run(parameters.len(), &|id| {
-            let parameter = &parameters[id];
-            if parameter.kind == Kind::Matrix {
-                let dense = &self.dense[parameter.offset..][..parameter.value.len()];
-                slots.take(id)[0] = Some(transposed(exec, dense, parameter.shape[0], parameter.shape[1]));
+        self.integers.resize_with(parameters.len(), IntegerMatrix::default);
+        let products: Vec<_> = products.collect();
+        let (dense, matrices) = (&self.dense, &self.matrices);
+        let slots = Parts::new(&mut self.integers, 1);
+        exec.pool.run(products.len(), &|task| {
+            let (first, last) = products[task];
+            let (slot, cols) = (&mut slots.take(first)[0], parameters[first].shape[1]);
+            if parameters[first].kind == Kind::Embedding {
+                let dense = &dense[parameters[first].offset..];
+                return slot.fill(exec, parameters[first].shape[0], cols, &|row, to| {
+                    dispatch(exec.isa, EightBits { row: &dense[row * cols..][..cols], to })
+                });
             }
+            let rows: Vec<(&[f32], f32)> = (first..=last)
+                .flat_map(|id| {
+                    let scale = matrices[id].as_ref().and_then(Matrix::tensor_scale).unwrap_or(f32::NAN);
+                    parameters[id].value.chunks_exact(cols).map(move |row| (row, scale))
+                })
+                .collect();
+            slot.fill(exec, rows.len(), cols, &|row, to| {
+                let (row, scale) = rows[row];
+                dispatch(exec.isa, TernaryCodes { row, scale, to });
+                scale
+            });
         });
         drop(slots);
-        for (id, made) in results.into_iter().enumerate() {
-            self.transposed.push(made.transpose().map_err(|error| (id, error))?);
-        }
-        Ok(())
+        self.has_integers = true;
     }
 
-    /// The transposed matrix of a parameter, when there is one.
-    pub fn transposed(&self, id: usize) -> Option<&Matrix> {
-        self.transposed.get(id)?.as_ref()
+    /// The integer factor of a product that begins with a parameter, when there is one.
+    pub fn integers(&self, first: usize) -> Option<&IntegerMatrix> {
+        self.integers.get(first).filter(|integers| self.has_integers && integers.rows() > 0)
     }
 
     /// The matrix of a parameter that is one.
@@ -101,6 +124,9 @@ fn quantize(
         return Matrix::from_f32(exec, Format::F32, rows, cols, dense);
     }
     let matrix = Matrix::from_f32(exec, format, rows, cols, &parameter.value)?;
+    if parameter.kind == Kind::Matrix && lambda == 1.0 {
+        return Ok(matrix);
+    }
     let out = Parts::new(dense, 16 * cols);
     let failed = std::sync::Mutex::new(None);
     exec.pool.run(out.count(), &|tile| {
@@ -114,7 +140,7 @@ fn quantize(
     if let Some(error) = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
         unreachable!("rows of the matrix itself: {error}");
     }
-    if parameter.kind == Kind::Matrix && lambda < 1.0 {
+    if parameter.kind == Kind::Matrix {
         for (x, w) in dense.iter_mut().zip(&parameter.value) {
             *x = lambda.mul_add(*x - w, *w);
         }
@@ -123,14 +149,76 @@ fn quantize(
     Ok(matrix)
 }
 
-/// The transposed of a ternary matrix that is given as floats, all of them 0 or of one magnitude.
-fn transposed(exec: &Exec, dense: &[f32], rows: usize, cols: usize) -> Result<Matrix, MatrixError> {
-    let scale = dense.iter().fold(0.0f32, |scale, x| scale.max(x.abs()));
-    let mut codes = vec![0i8; dense.len()];
-    for (row, values) in dense.chunks_exact(cols).enumerate() {
-        for (column, &x) in values.iter().enumerate() {
-            codes[column * rows + row] = i8::from(x > 0.0) - i8::from(x < 0.0);
+/// The integers of a row that was rounded to 8 bits, and their factor.
+struct EightBits<'a> {
+    row: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl Kernel for EightBits<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> f32 {
+        let Self { row, to } = self;
+        let mut max = l.splat(0.0);
+        for x in row.chunks(LANES) {
+            max = l.max(l.abs(l.load_or(x, 0.0)), max);
+        }
+        // The greatest is 127, so the rest are close to integers.
+        let factor = l.maximum(max) / 127.0;
+        let inverse = l.splat(if factor > 0.0 { 1.0 / factor } else { 0.0 });
+        for (x, y) in row.chunks(LANES).zip(to.chunks_mut(LANES)) {
+            l.store_some(l.round(l.mul(l.load_or(x, 0.0), inverse)), y);
+        }
+        factor
+    }
+}
+
+/// The codes of a row of weights by the rule of [`Matrix::from_f32`].
+struct TernaryCodes<'a> {
+    row: &'a [f32],
+    scale: f32,
+    to: &'a mut [f32],
+}
+
+impl Kernel for TernaryCodes<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let (scale, half, one, zero) = (l.splat(self.scale), l.splat(0.5), l.splat(1.0), l.splat(0.0));
+        for (x, y) in self.row.chunks(LANES).zip(self.to.chunks_mut(LANES)) {
+            let quotient = l.div(l.load_or(x, 0.0), scale);
+            let magnitude = l.select(l.lt(half, l.abs(quotient)), one, zero);
+            l.store_some(l.copysign(magnitude, quotient), y);
         }
     }
-    Matrix::from_ternary(exec, Packing::Trit2, cols, rows, &codes, ScaleBy::Tensor, &[scale])
+}
+
+#[cfg(test)]
+mod tests {
+    use chalot_simd::Isa;
+
+    use super::*;
+
+    /// Random weights, and those whose quotients are halves.
+    #[test]
+    fn codes_are_those_of_the_matrix() {
+        let exec = Exec::new(Isa::best(), 1);
+        let mut random = crate::random::Random::new(&[5]);
+        let mut weights: Vec<f32> = (0..64 * 50).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect();
+        let (rest, halves) = weights.split_at_mut(63 * 50);
+        halves.copy_from_slice(&rest[..50]);
+        let format = Format::Trit2(ScaleBy::Tensor);
+        for _ in 0..2 {
+            let matrix = Matrix::from_f32(&exec, format, 64, 50, &weights).unwrap();
+            let scale = matrix.tensor_scale().unwrap();
+            let (mut expected, mut codes) = (vec![0.0; 50], vec![0.0; 50]);
+            for (index, row) in weights.chunks_exact(50).enumerate() {
+                matrix.row(index, &mut expected).unwrap();
+                dispatch(exec.isa, TernaryCodes { row, scale, to: &mut codes });
+                assert!(codes.iter().zip(&expected).all(|(code, x)| code * scale == *x), "row {index}");
+            }
+            weights[3150..].iter_mut().for_each(|x| *x = x.signum() * 0.5 * scale);
+        }
+    }
 }

@@ -22,6 +22,14 @@ pub(crate) fn over_rows(exec: &Exec, y: &mut [f32], width: usize, f: &(dyn Fn(us
     exec.pool.run(parts.count(), &|piece| f(piece * PIECE, parts.take(piece)));
 }
 
+/// `out = x + y`, all rows of `width`.
+pub(crate) fn add(exec: &Exec, x: &[f32], y: &[f32], width: usize, out: &mut [f32]) {
+    over_rows(exec, out, width, &|row, out| {
+        let terms = x[row * width..].iter().zip(&y[row * width..]);
+        out.iter_mut().zip(terms).for_each(|(sum, (x, y))| *sum = x + y);
+    });
+}
+
 /// `sum += ` the rows of `partial`, `[pieces][sum.len()]`, in order.
 pub(crate) fn add_pieces(sum: &mut [f32], partial: &[f32]) {
     for row in partial.chunks_exact(sum.len()) {

@@ -45,21 +45,72 @@ impl Kernel for Quantize<'_> {
     }
 }
 
+/// `s` of a row.
 #[inline(always)]
-fn quantize<L: Lanes>(l: L, x: &mut [f32], lambda: f32) {
+fn scale<L: Lanes>(l: L, x: &[f32]) -> f32 {
     let mut max = l.splat(0.0);
     for x in x.chunks(LANES) {
         max = l.max(l.abs(l.load_or(x, 0.0)), max);
     }
-    let s = 127.0 / l.maximum(max).max(MIN_MAX);
-    let (scale, back, blend) = (l.splat(s), l.splat(1.0 / s), l.splat(lambda));
-    let (least, greatest) = (l.splat(-128.0), l.splat(127.0));
+    127.0 / l.maximum(max).max(MIN_MAX)
+}
+
+/// `round(x s)`
+#[inline(always)]
+fn round<L: Lanes>(l: L, x: L::V, s: L::V) -> L::V {
+    l.min(l.max(l.round(l.mul(x, s)), l.splat(-128.0)), l.splat(127.0))
+}
+
+#[inline(always)]
+fn integers<L: Lanes>(l: L, x: &mut [f32]) -> f32 {
+    let s = scale(l, x);
+    for x in x.chunks_mut(LANES) {
+        l.store_some(round(l, l.load_or(x, 0.0), l.splat(s)), x);
+    }
+    1.0 / s
+}
+
+#[inline(always)]
+fn quantize<L: Lanes>(l: L, x: &mut [f32], lambda: f32) {
+    let s = scale(l, x);
+    let (s, back, blend) = (l.splat(s), l.splat(1.0 / s), l.splat(lambda));
     for x in x.chunks_mut(LANES) {
         let old = l.load_or(x, 0.0);
-        let q = l.min(l.max(l.round(l.mul(old, scale)), least), greatest);
-        let new = l.mul(q, back);
+        let new = l.mul(round(l, old, s), back);
         let y = if lambda == 1.0 { new } else { l.fma(blend, l.sub(new, old), old) };
         l.store_some(y, x);
+    }
+}
+
+/// `y` = the integers of the rounded row `x`, as floats; returns their factor.
+pub(crate) struct Integers<'a> {
+    pub x: &'a [f32],
+    pub y: &'a mut [f32],
+}
+
+impl Kernel for Integers<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> f32 {
+        self.y.copy_from_slice(self.x);
+        integers(l, self.y)
+    }
+}
+
+/// The same of the RMS norm of `x`.
+pub(crate) struct NormIntegers<'a> {
+    pub x: &'a [f32],
+    pub w: &'a [f32],
+    pub eps: f32,
+    pub y: &'a mut [f32],
+}
+
+impl Kernel for NormIntegers<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> f32 {
+        norm(l, self.x, self.w, self.eps, self.y);
+        integers(l, self.y)
     }
 }
 
@@ -77,18 +128,24 @@ impl Kernel for NormQuantize<'_> {
     fn run<L: Lanes>(self, l: L) {
         let n = self.w.len();
         for (x, y) in self.x.chunks_exact(n).zip(self.y.chunks_exact_mut(n)) {
-            let mut squares = l.splat(0.0);
-            for x in x.chunks(LANES) {
-                let x = l.load_or(x, 0.0);
-                squares = l.fma(x, x, squares);
-            }
-            let inverse = l.splat(1.0 / (l.sum(squares) / n as f32 + self.eps).sqrt());
-            for ((x, w), y) in x.chunks(LANES).zip(self.w.chunks(LANES)).zip(y.chunks_mut(LANES)) {
-                l.store_some(l.mul(l.mul(l.load_or(x, 0.0), inverse), l.load_or(w, 0.0)), y);
-            }
+            norm(l, x, self.w, self.eps, y);
             if self.lambda > 0.0 {
                 quantize(l, y, self.lambda);
             }
         }
+    }
+}
+
+/// `y` = the RMS norm of a row.
+#[inline(always)]
+fn norm<L: Lanes>(l: L, x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
+    let mut squares = l.splat(0.0);
+    for x in x.chunks(LANES) {
+        let x = l.load_or(x, 0.0);
+        squares = l.fma(x, x, squares);
+    }
+    let inverse = l.splat(1.0 / (l.sum(squares) / x.len() as f32 + eps).sqrt());
+    for ((x, w), y) in x.chunks(LANES).zip(w.chunks(LANES)).zip(y.chunks_mut(LANES)) {
+        l.store_some(l.mul(l.mul(l.load_or(x, 0.0), inverse), l.load_or(w, 0.0)), y);
     }
 }

@@ -117,13 +117,13 @@ impl Optimizer {
         rate: f32,
         decay: f32,
     ) -> Result<f64, TrainError> {
-        let norm = gradients.norm();
+        let norm = gradients.norm(exec);
         // Weights that are no numbers are of no use to anyone.
         if !norm.is_finite() {
             return Ok(norm);
         }
         if self.options.clip > 0.0 && norm > f64::from(self.options.clip) {
-            gradients.scale((f64::from(self.options.clip) / norm) as f32);
+            gradients.scale(exec, (f64::from(self.options.clip) / norm) as f32);
         }
         self.steps += 1;
         let Self { options, steps, first, second, muon } = self;

@@ -229,8 +229,6 @@ pub struct Objective {
     pub balance_loss: f32,
     /// How far each step moves an expert's selection bias against its load.
     pub balance_rate: f32,
-    /// On the way back through a ternary product, round the gradient of each token to 8 bits: faster, less exact.
-    pub round_gradients: bool,
     /// Keep only the inputs of layers and compute the rest again on the way back: less memory, a third more time.
     pub recompute: bool,
 }
@@ -247,7 +245,6 @@ impl Default for Objective {
             router_z_loss: 1e-3,
             balance_loss: 1e-3,
             balance_rate: 1e-3,
-            round_gradients: false,
             recompute: false,
         }
     }

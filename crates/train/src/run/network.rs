@@ -165,7 +165,7 @@ impl Learner for Trained {
     }
 
     fn compute(&mut self, part: &Part, gradients: &mut Gradients) -> Result<Measured, RunError> {
-        gradients.clear();
+        gradients.clear(self.network.exec());
         self.split(part.ids, part.width);
         let objective = &self.recipe.objective;
         let has_exit = self.network.config().shallow_layers > 0;
@@ -183,7 +183,6 @@ impl Learner for Trained {
             router_z_loss: objective.router_z_loss,
             balance_loss: objective.balance_loss,
             seed: Random::new(&[self.recipe.seed, part.step, part.number as u64]).bits(),
-            round_gradients: objective.round_gradients,
             recompute: objective.recompute,
         };
         let batch = Batch { length: part.width - 1, inputs: &self.inputs, targets: &self.targets };

@@ -114,6 +114,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn round_to_pairs(self, first: V, second: V) -> Self::P {
+        let (first, second) = (both!(_mm256_cvtps_epi32(first)), both!(_mm256_cvtps_epi32(second)));
+        // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
+        std::array::from_fn(|i| unsafe {
+            _mm256_blend_epi16::<0b1010_1010>(first[i], _mm256_slli_epi32::<16>(second[i]))
+        })
+    }
+    #[inline(always)]
     fn splat_pair(self, x: Pair) -> Self::P {
         // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
         unsafe { [_mm256_set1_epi32(bytemuck::cast(x)); 2] }

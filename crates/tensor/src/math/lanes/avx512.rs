@@ -101,6 +101,14 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn round_to_pairs(self, first: __m512, second: __m512) -> __m512i {
+        // SAFETY: an `Avx512` exists only on a CPU that has the instructions.
+        unsafe {
+            let second = _mm512_slli_epi32::<16>(_mm512_cvtps_epi32(second));
+            _mm512_mask_mov_epi16(_mm512_cvtps_epi32(first), 0xaaaa_aaaa, second)
+        }
+    }
+    #[inline(always)]
     fn splat_pair(self, x: Pair) -> __m512i {
         op!(_mm512_set1_epi32(bytemuck::cast(x)))
     }

@@ -97,6 +97,8 @@ pub trait Lanes: Copy + Send + Sync {
     /// `x[i]` is lane i rounded to nearest even. Lanes lie in -32,768..=32,767; others give any number.
     fn store_i16(self, v: Self::V, x: &mut [i16; LANES]);
 
+    /// Pair i is lanes i of `first` and `second`, each rounded as by [`Lanes::store_i16`].
+    fn round_to_pairs(self, first: Self::V, second: Self::V) -> Self::P;
     /// All pairs `x`.
     fn splat_pair(self, x: Pair) -> Self::P;
     /// Pair i is `x[i]`.

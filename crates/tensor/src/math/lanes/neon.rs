@@ -110,6 +110,13 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn round_to_pairs(self, first: V, second: V) -> Self::P {
+        let (first, second) = (each!(vcvtnq_s32_f32(first)), each!(vcvtnq_s32_f32(second)));
+        // Every other half of the first with every other one of the second.
+        let (first, second) = (each!(vreinterpretq_s16_s32(first)), each!(vreinterpretq_s16_s32(second)));
+        each!(vtrn1q_s16(first, second))
+    }
+    #[inline(always)]
     fn splat_pair(self, x: Pair) -> Self::P {
         // SAFETY: a `Neon` exists only on a CPU that has the instructions.
         unsafe { [vreinterpretq_s16_s32(vdupq_n_s32(bytemuck::cast(x))); 4] }

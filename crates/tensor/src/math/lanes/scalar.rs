@@ -72,6 +72,10 @@ impl Lanes for Scalar {
     }
 
     #[inline]
+    fn round_to_pairs(self, first: V, second: V) -> Self::P {
+        std::array::from_fn(|i| [first[i], second[i]].map(|x| x.round_ties_even() as i16))
+    }
+    #[inline]
     fn splat_pair(self, x: Pair) -> Self::P {
         [x; LANES]
     }

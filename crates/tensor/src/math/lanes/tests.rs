@@ -121,7 +121,7 @@ fn pairs_of_integers() {
         floats: [f32; LANES],
     }
     impl Kernel for Pairs {
-        type Output = (Vec<Pair>, Vec<u32>, [i16; LANES]);
+        type Output = (Vec<Pair>, Vec<u32>, [i16; LANES], [Pair; LANES]);
         #[inline(always)]
         fn run<L: Lanes>(self, l: L) -> Self::Output {
             let (a, b, bytes) = (l.load_pairs(&self.a), l.load_pairs(&self.b), l.load_pairs_i8(&self.bytes));
@@ -140,7 +140,9 @@ fn pairs_of_integers() {
             }
             let mut rounded = [0; LANES];
             l.store_i16(l.load(&self.floats), &mut rounded);
-            (pairs, floats, rounded)
+            let mut both = [[0; 2]; LANES];
+            l.store_pairs(l.round_to_pairs(l.load(&self.floats), l.neg(l.load(&self.floats))), &mut both);
+            (pairs, floats, rounded, both)
         }
     }
     let mut random = Random(11);
@@ -167,10 +169,12 @@ fn pairs_of_integers() {
             .map(|x| (x as f32).to_bits())
             .collect::<Vec<_>>();
         for isa in Isa::available() {
-            let (pairs, found, rounded) = dispatch(isa, Pairs { a, b, bytes, floats });
+            let (pairs, found, rounded, both) = dispatch(isa, Pairs { a, b, bytes, floats });
             assert_eq!(pairs, [a, b, std::array::from_fn(wide)].concat(), "{isa}");
             assert_eq!(found, expected, "{isa}");
-            assert_eq!(rounded, floats.map(|x: f32| x.round_ties_even() as i16), "{isa}");
+            let round = |x: f32| x.round_ties_even() as i16;
+            assert_eq!(rounded, floats.map(round), "{isa}");
+            assert_eq!(both, floats.map(|x| [round(x), round(-x)]), "{isa}");
         }
     }
 }
