@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let passes = started.elapsed();
         let (rate, decay) =
             (schedule.rate(step as u64, steps as u64), schedule.weight_decay(step as u64, steps as u64));
-        let norm = optimizer.step(&exec, network.parameters_mut(), &mut gradients, rate, decay)?;
+        let norm = optimizer.step(&exec, network.parameters_mut(), &gradients, rate, decay)?;
         network.balance(&losses.load, 1e-3);
         let all = started.elapsed();
         let loss = losses.main / losses.tokens as f64;

@@ -58,7 +58,7 @@ fn trained(architecture: &Architecture, threads: usize) -> (Network, Gradients) 
         };
         gradients.clear(&exec);
         let losses = network.forward_backward(&batch, &options, &mut gradients).unwrap();
-        optimizer.step(&exec, network.parameters_mut(), &mut gradients, 1.0, 1.0).unwrap();
+        optimizer.step(&exec, network.parameters_mut(), &gradients, 1.0, 1.0).unwrap();
         network.balance(&losses.load, 0.01);
     }
     (network, gradients)

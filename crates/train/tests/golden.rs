@@ -97,7 +97,7 @@ fn check(golden: &str, experts: bool, matrices: Method) {
                 assert!(error <= 0.02 * norm + 1e-7, "{}: {error} of {norm}", parameter.name);
             }
         }
-        optimizer.step(&exec, network.parameters_mut(), &mut gradients, 1.0, 1.0).unwrap();
+        optimizer.step(&exec, network.parameters_mut(), &gradients, 1.0, 1.0).unwrap();
     }
 }
 

@@ -1,5 +1,5 @@
 //! Products of dense matrices, as the backward passes of training need them: of f32 with f32 here, of f32 with small integers
-//! in `integer.rs`.
+//! in `integer`.
 //!
 //! The arithmetic of f32 is a library's: `private-gemm-x86` where the CPU has AVX-512 or AVX2, `matrixmultiply` elsewhere (what was
 //! measured: docs/LOG.md, "Training"). Unlike everything else in this crate its bits are those of one machine: another

@@ -51,16 +51,22 @@ impl Matrix {
             Format::Bf16 => return pack_floats(exec, spec, layout, data, bf16::from_f32),
             _ => {}
         }
-        if let Some(index) = first(exec, rows, |row| all_are_finite(&data[row * cols..][..cols]))
-            .and_then(|row| (row * cols..data.len()).find(|&index| !data[index].is_finite()))
+        let sums = match format.scale_by() {
+            Some(ScaleBy::Tensor) => sums_of_rows(exec, cols, data),
+            _ => Vec::new(),
+        };
+        // A sum of magnitudes (in f64) is finite when they are.
+        let bad = match format.scale_by() {
+            Some(ScaleBy::Tensor) => sums.iter().position(|sum| !sum.is_finite()),
+            _ => first(exec, rows, |row| all_are_finite(&data[row * cols..][..cols])),
+        };
+        if let Some(index) =
+            bad.and_then(|row| (row * cols..data.len()).find(|&index| !data[index].is_finite()))
         {
             let (row, col, found) = (index / cols, index % cols, data[index].to_string());
             return Err(MatrixError::NotFinite { row, col, found, format });
         }
-        let tensor_scale = match format.scale_by() {
-            Some(ScaleBy::Tensor) => quantize::absmean(sums_of_rows(exec, cols, data), data.len()),
-            _ => 0.0,
-        };
+        let tensor_scale = quantize::absmean(sums, data.len());
         let group = format.group().unwrap_or(cols);
         pack_codes(exec, spec, layout, |row, out| {
             let groups = data[row * cols..][..cols].chunks(group).zip(out.codes.chunks_mut(group));

@@ -1,5 +1,7 @@
 //! ASCII words by sixteen bytes at a time: nearly all pre-tokens of English text and of code, without a loop.
 
+use crate::unicode::{LETTER, NUMBER};
+
 /// How many bytes are looked at.
 const WIDTH: usize = 16;
 
@@ -39,6 +41,20 @@ fn masks(bytes: &[u8; WIDTH]) -> Masks {
 #[inline(always)]
 fn chunk(text: &[u8], at: usize) -> Option<&[u8; WIDTH]> {
     text.get(at..)?.first_chunk()
+}
+
+/// On from `at` over ASCII letters (with `LETTER` among `classes`) or else digits (with `NUMBER`), whole chunks of them.
+#[inline(always)]
+pub(super) fn pass_over(text: &[u8], mut at: usize, classes: u8) -> usize {
+    while let Some(bytes) = chunk(text, at) {
+        let masks = masks(bytes);
+        let (letters, digits) = (classes & LETTER != 0 && masks.letters == HIGH, classes & NUMBER != 0);
+        if !letters && !(digits && masks.digits == HIGH) {
+            break;
+        }
+        at += WIDTH;
+    }
+    at
 }
 
 /// Where the match ends that begins at the lane `begin` with a run of `class`; `None` if there is no such run or its end is

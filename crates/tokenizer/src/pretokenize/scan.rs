@@ -85,11 +85,12 @@ fn repeated(text: &[u8], from: usize, at: usize) -> usize {
     if end > at && inside(end) { end - ALIKE } else { end }
 }
 
-/// Where the run of characters ends whose class is one of those meant.
+/// Where the run of characters ends whose class is one of those meant; `pass_over` goes over many of them at once.
 #[inline(always)]
-fn run(text: &[u8], from: usize, is_meant: impl Fn(u8) -> bool) -> usize {
+fn run(text: &[u8], from: usize, pass_over: impl Fn(usize) -> usize, is_meant: impl Fn(u8) -> bool) -> usize {
     let mut at = from;
     loop {
+        at = pass_over(at);
         for _ in 0..TURNS {
             if at >= text.len() {
                 return at;
@@ -107,13 +108,13 @@ fn run(text: &[u8], from: usize, is_meant: impl Fn(u8) -> bool) -> usize {
 /// Where the run of characters with a class in `classes` ends.
 #[inline]
 fn run_of(text: &[u8], at: usize, classes: u8) -> usize {
-    run(text, at, |class| class & classes != 0)
+    run(text, at, |at| ascii::pass_over(text, at, classes), |class| class & classes != 0)
 }
 
 /// Where the run of `[^\s\p{L}\p{N}]` ends.
 #[inline]
 fn run_of_others(text: &[u8], at: usize) -> usize {
-    run(text, at, |class| class & (SPACE | LETTER | NUMBER) == 0)
+    run(text, at, |at| at, |class| class & (SPACE | LETTER | NUMBER) == 0)
 }
 
 /// Where a run of bytes of `set` ends.

@@ -22,7 +22,8 @@ impl Gradients {
 
     /// Makes them zero.
     pub fn clear(&mut self, exec: &Exec) {
-        over_pieces(exec, &mut self.data, &|piece| piece.fill(0.0));
+        let parts = Parts::new(&mut self.data, PIECE);
+        exec.pool.run(parts.count(), &|task| parts.take(task).fill(0.0));
     }
 
     /// Those of one parameter.
@@ -50,17 +51,6 @@ impl Gradients {
         drop(parts);
         sums.iter().sum::<f64>().sqrt()
     }
-
-    /// Multiplies all by `factor`.
-    pub fn scale(&mut self, exec: &Exec, factor: f32) {
-        over_pieces(exec, &mut self.data, &|piece| piece.iter_mut().for_each(|x| *x *= factor));
-    }
-}
-
-/// `f` of all pieces.
-fn over_pieces(exec: &Exec, data: &mut [f32], f: &(dyn Fn(&mut [f32]) + Sync)) {
-    let parts = Parts::new(data, PIECE);
-    exec.pool.run(parts.count(), &|task| f(parts.take(task)));
 }
 
 /// Sums over tokens, which add up over parts of a step.

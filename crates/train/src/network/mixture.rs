@@ -95,7 +95,9 @@ pub(super) fn block_forward(
         let up = Parts::at(room(up, visits.len() * width), by(width));
         scratch.experts.resize_with(scratch.experts.len().max(ids.experts.len()), Mutex::default);
         let experts = &scratch.experts;
-        try_run(exec, ids.experts.len(), &|expert| {
+        let order = largest_first(ends);
+        try_run(exec, ids.experts.len(), &|task| {
+            let expert = order[task];
             let group = group(visits, ends, expert);
             if group.is_empty() {
                 return Ok(());
@@ -145,6 +147,15 @@ fn blend(cx: &Context<'_>, x: &mut [f32]) {
     if cx.lambda() > 0.0 && cx.lambda() < 1.0 {
         quantize_rows(cx.exec, x, cx.config.hidden_size, cx.lambda());
     }
+}
+
+/// The experts in the order in which threads take them, so that they end together.
+fn largest_first(ends: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..ends.len()).collect();
+    order.sort_by_key(|&expert| {
+        std::cmp::Reverse(ends[expert] - expert.checked_sub(1).map_or(0, |e| ends[e]))
+    });
+    order
 }
 
 fn group<'a>(visits: &'a [Visit], ends: &[usize], expert: usize) -> &'a [Visit] {
@@ -315,7 +326,9 @@ pub(super) fn block_backward(
             Parts::at(&mut y[..visits.len() * hidden], ends.iter().map(|end| end * hidden).collect());
         let experts = &scratch.experts;
         let (x, d_y) = (&*x, &*d_y);
-        try_run(exec, count, &|expert| {
+        let order = largest_first(ends);
+        try_run(exec, count, &|task| {
+            let expert = order[task];
             let group = group(visits, ends, expert);
             if group.is_empty() {
                 return Ok(());

@@ -104,8 +104,8 @@ impl Optimizer {
         self.steps
     }
 
-    /// Moves the parameters: learning rates are multiplied by `rate`, weight decay by `decay`. Gradients are clipped in place;
-    /// returns their norm before that. When that is not finite, nothing changes.
+    /// Moves the parameters: learning rates are multiplied by `rate`, weight decay by `decay`. Gradients are clipped on
+    /// their way; returns their norm before that. When that is not finite, nothing changes.
     ///
     /// # Errors
     /// A product's shapes do not fit: a mistake in this crate.
@@ -113,7 +113,7 @@ impl Optimizer {
         &mut self,
         exec: &Exec,
         parameters: &mut [Parameter],
-        gradients: &mut Gradients,
+        gradients: &Gradients,
         rate: f32,
         decay: f32,
     ) -> Result<f64, TrainError> {
@@ -122,9 +122,8 @@ impl Optimizer {
         if !norm.is_finite() {
             return Ok(norm);
         }
-        if self.options.clip > 0.0 && norm > f64::from(self.options.clip) {
-            gradients.scale(exec, (f64::from(self.options.clip) / norm) as f32);
-        }
+        let too_long = self.options.clip > 0.0 && norm > f64::from(self.options.clip);
+        let clip = if too_long { (f64::from(self.options.clip) / norm) as f32 } else { 1.0 };
         self.steps += 1;
         let Self { options, steps, first, second, muon } = self;
         let adamw = AdamW::at(options.beta1, options.beta2, *steps);
@@ -150,6 +149,7 @@ impl Optimizer {
                     shape,
                     &mut parameter.value,
                     gradient,
+                    clip,
                     first,
                     options.momentum,
                     rate,
@@ -157,7 +157,7 @@ impl Optimizer {
                 );
             }
             let own = if parameter.kind == Kind::Matrix { options.adamw_rate } else { options.other_rate };
-            adamw.step(exec, &mut parameter.value, gradient, first, second, rate * own, decay);
+            adamw.step(&mut parameter.value, gradient, clip, first, second, rate * own, decay);
             Ok(())
         })?;
         Ok(norm)

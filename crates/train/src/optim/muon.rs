@@ -37,7 +37,7 @@ impl Muon {
         self.scratch.resize_with(parameters, Mutex::default);
     }
 
-    /// Moves matrix number `id`, `[rows][cols]`.
+    /// Moves matrix number `id`, `[rows][cols]`. The gradient is multiplied by `clip` first.
     ///
     /// # Errors
     /// When the lengths do not fit.
@@ -49,6 +49,7 @@ impl Muon {
         (rows, cols): (usize, usize),
         value: &mut [f32],
         gradient: &[f32],
+        clip: f32,
         momentum: &mut [f32],
         beta: f32,
         rate: f32,
@@ -59,6 +60,7 @@ impl Muon {
         let u = room(u, rows * cols);
         let mut squares = 0.0f64;
         for ((u, m), g) in u.iter_mut().zip(momentum).zip(gradient) {
+            let g = g * clip;
             *m += (1.0 - beta) * (g - *m);
             *u = g + beta * (*m - g);
             squares += f64::from(*u) * f64::from(*u);
