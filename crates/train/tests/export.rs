@@ -151,6 +151,7 @@ fn integer_products_on_the_way_back_are_near_float_ones() {
             gradients
         };
         let (floats, integers) = (run(1.0 - f32::EPSILON), run(1.0));
+        assert!(run(1.0 - f32::EPSILON) == floats, "after integers");
         for parameter in network.parameters() {
             let (a, b) = (floats.of(parameter), integers.of(parameter));
             let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x * x)).sum::<f64>().sqrt();

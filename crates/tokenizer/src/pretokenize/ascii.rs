@@ -48,8 +48,9 @@ fn chunk(text: &[u8], at: usize) -> Option<&[u8; WIDTH]> {
 pub(super) fn pass_over(text: &[u8], mut at: usize, classes: u8) -> usize {
     while let Some(bytes) = chunk(text, at) {
         let masks = masks(bytes);
-        let (letters, digits) = (classes & LETTER != 0 && masks.letters == HIGH, classes & NUMBER != 0);
-        if !letters && !(digits && masks.digits == HIGH) {
+        let letters = classes & LETTER != 0 && masks.letters == HIGH;
+        let digits = classes & NUMBER != 0 && masks.digits == HIGH;
+        if !(letters || digits) {
             break;
         }
         at += WIDTH;

@@ -31,8 +31,12 @@ impl Prepared {
         old: Option<Self>,
     ) -> Result<Self, (usize, MatrixError)> {
         let len = parameters.iter().map(|parameter| parameter.value.len()).sum();
-        let (mut dense, integers) = old.map(|old| (old.dense, old.integers)).unwrap_or_default();
+        let (mut dense, mut integers) = old.map(|old| (old.dense, old.integers)).unwrap_or_default();
         dense.resize(len, 0.0);
+        if lambda != 1.0 {
+            // Those of layers are not made now, and must not be found.
+            integers.clear();
+        }
         let mut results: Vec<_> = parameters.iter().map(|_| None).collect();
         let ends = parameters.iter().map(|parameter| parameter.offset + parameter.value.len()).collect();
         let (parts, slots) = (Parts::at(&mut dense, ends), Parts::new(&mut results, 1));
