@@ -46,7 +46,8 @@ impl Tokenizer {
     /// Vocabularies for which no such places are known (see [`StreamEncoder`](crate::StreamEncoder)) use one thread.
     pub fn encode_parallel(&self, text: impl AsRef<[u8]>, specials: Specials, threads: usize) -> Vec<u32> {
         let text = text.as_ref();
-        let parts = self.parts(text, specials);
+        // Looking for places to cut takes longer than encoding what has none.
+        let parts = if threads <= 1 { Vec::new() } else { self.parts(text, specials) };
         let threads = threads.min(parts.len());
         if threads <= 1 {
             return self.encode(text, specials);

@@ -58,12 +58,17 @@ impl<'a> Seams<'a> {
     /// The first seam at `from` or later.
     pub(crate) fn first(&self, text: &[u8], from: usize) -> Option<usize> {
         let end = (text.len() + 1).checked_sub(self.ahead())?;
-        (from.max(2)..end).find(|&at| self.is_seam(text, at))
+        let from = from.max(2);
+        // Seams are at spaces and behind newlines.
+        memchr::memchr2_iter(b' ', b'\n', text.get(from - 1..end)?)
+            .map(|at| from - 1 + at + usize::from(text[from - 1 + at] == b'\n'))
+            .find(|at| (from..end).contains(at) && self.is_seam(text, *at))
     }
 
     fn is_seam(&self, text: &[u8], at: usize) -> bool {
         let candidate = match (text[at - 1], text[at]) {
             (before, b' ') => before.is_ascii_alphabetic() && text[at + 1].is_ascii_alphabetic(),
+            (b'\n', b'\n') => false, // as below, but they may be endless
             (b'\n', _) => {
                 let before = unicode::last_char(&text[..at - 1]).map_or(0, |c| unicode::class(c as u32));
                 let behind = unicode::decode(&text[at..]).0.map_or(0, unicode::class);

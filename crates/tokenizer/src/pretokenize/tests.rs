@@ -98,6 +98,8 @@ fn text() -> impl Strategy<Value = String> {
     let fragment = prop_oneof![
         8 => prop::sample::select(&FRAGMENTS[..]).prop_map(String::from),
         1 => any::<char>().prop_map(String::from),
+        // What is passed over by sixteen bytes, or because it repeats itself.
+        1 => (prop::sample::select(&FRAGMENTS[..]), 1..90usize).prop_map(|(fragment, times)| fragment.repeat(times)),
     ];
     prop::collection::vec(fragment, 0..60).prop_map(|fragments| fragments.concat())
 }
