@@ -68,11 +68,11 @@ impl<'a> Seams<'a> {
     fn is_seam(&self, text: &[u8], at: usize) -> bool {
         let candidate = match (text[at - 1], text[at]) {
             (before, b' ') => before.is_ascii_alphabetic() && text[at + 1].is_ascii_alphabetic(),
-            (b'\n', b'\n') => false, // as below, but they may be endless
             (b'\n', _) => {
-                let before = unicode::last_char(&text[..at - 1]).map_or(0, |c| unicode::class(c as u32));
+                // What is behind first: it is quicker to see, and newlines may be endless.
                 let behind = unicode::decode(&text[at..]).0.map_or(0, unicode::class);
-                before & unicode::SPACE == 0 && behind & (unicode::LETTER | unicode::NUMBER) != 0
+                let before = || unicode::last_char(&text[..at - 1]).map_or(0, |c| unicode::class(c as u32));
+                behind & (unicode::LETTER | unicode::NUMBER) != 0 && before() & unicode::SPACE == 0
             }
             _ => false,
         };
