@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use self::merging::SHORT;
 pub(crate) use self::sink::{Count, Sink};
+use self::small::Pairs;
 use crate::automaton::Grammar;
 use crate::cache::{Key, MAX_IDS, Of};
 use crate::cache_long::MAX_BYTES;
@@ -59,8 +60,8 @@ pub(crate) struct Bpe {
     /// `parts`, by symbol - `vocab.len()`.
     part_chars: Vec<char>,
     cuts: Option<Cuts>,
-    /// Of a byte-level vocabulary that has all bytes: what each pair of bytes becomes, by first * 256 + second.
-    byte_pairs: Vec<Merge>,
+    /// Of a byte-level vocabulary that has all bytes.
+    byte_pairs: Option<Box<Pairs>>,
     /// A character without a symbol always becomes tokens of its own, so that a cut beside it changes nothing.
     missing_stands_alone: bool,
     /// The longest entry that begins with two bytes, by first * 256 + second; a byte-level vocabulary's.
@@ -97,7 +98,7 @@ impl Bpe {
             parts: part_symbols,
             part_chars: parts,
             cuts: None,
-            byte_pairs: Vec::new(),
+            byte_pairs: None,
             missing_stands_alone: complete,
             longest: Vec::new(),
             grammar: OnceLock::new(),
@@ -105,8 +106,7 @@ impl Bpe {
         };
         bpe.cuts = bpe.find_cuts();
         if complete && bpe.vocab.writing() == Writing::Bytes {
-            let pairs = bpe.bytes.iter().flat_map(|&left| bpe.bytes.iter().map(move |&right| (left, right)));
-            bpe.byte_pairs = pairs.map(|(left, right)| bpe.pair(left, right)).collect();
+            bpe.byte_pairs = bpe.byte_pairs();
             bpe.longest = vec![0; 1 << 16];
             for key in (0..bpe.vocab.len() as u32).filter_map(|id| bpe.vocab.key(id)) {
                 if let &[first, second, ..] = key {

@@ -10,7 +10,7 @@ use crate::hash;
 /// The pairs of bytes or characters that are neighbours inside some token.
 #[derive(Debug)]
 pub(crate) struct Cuts {
-    /// A bit for each pair of symbols below 256.
+    /// A bit for each pair of symbols below 256, left + right * 256.
     small: Box<[u64; 1024]>,
     /// All other pairs: open addressing, `u64::MAX` = free.
     large: Vec<u64>,
@@ -27,7 +27,7 @@ impl Cuts {
     /// Some token has `left right` inside it.
     pub(crate) fn join(&mut self, left: u32, right: u32) {
         if left < 256 && right < 256 {
-            let bit = left << 8 | right;
+            let bit = left | right << 8;
             self.small[bit as usize / 64] |= 1 << (bit % 64);
             return;
         }
@@ -59,7 +59,7 @@ impl Cuts {
     #[inline]
     pub(crate) fn between(&self, left: u32, right: u32) -> bool {
         if left < 256 && right < 256 {
-            let bit = left << 8 | right;
+            let bit = left | right << 8;
             return self.small[bit as usize / 64] >> (bit % 64) & 1 == 0;
         }
         self.large[self.slot_of(u64::from(left) << 32 | u64::from(right))] == u64::MAX

@@ -67,6 +67,9 @@ pub(crate) struct Parts {
 /// At most so many idle buffers are kept.
 const MAX_IDLE: usize = 64;
 
+/// From so many bytes on a text's ids may take several huge pages.
+const LARGE: usize = 1 << 20;
+
 impl Tokenizer {
     pub(crate) fn assemble(file: &str, mut parts: Parts) -> Result<Tokenizer, TokenizerError> {
         check_roles(file, &parts.vocab, &parts.roles)?;
@@ -206,10 +209,11 @@ impl Tokenizer {
     /// Bytes that are no UTF-8 become the tokens of these bytes, where the vocabulary has them.
     pub fn encode(&self, text: impl AsRef<[u8]>, specials: Specials) -> Vec<u32> {
         let text = text.as_ref();
-        let mut ids = Vec::with_capacity(text.len() / 4 + 1);
-        // Fresh memory costs as much as encoding does; huge pages cost less. (Small texts ask for none.)
-        chalot_simd::ask_for_huge_pages(ids.spare_capacity_mut());
+        let mut ids = room_for_ids(text.len());
         self.run(text, specials, &mut ids);
+        if text.len() >= LARGE {
+            ids.shrink_to_fit();
+        }
         ids
     }
 
@@ -282,6 +286,19 @@ impl Tokenizer {
     pub fn stream(&self) -> StreamDecoder {
         StreamDecoder::new(self.clone())
     }
+}
+
+/// An empty vector for the ids of so many bytes of text.
+///
+/// Fresh memory costs as much as encoding does, huge pages less, and what a large vector grows into would be neither huge
+/// nor at its place. So large texts reserve an id for each byte, if the system gives that: what stays untouched takes no memory.
+fn room_for_ids(bytes: usize) -> Vec<u32> {
+    let mut ids = Vec::new();
+    if bytes < LARGE || ids.try_reserve_exact(bytes).is_err() {
+        ids.reserve_exact(bytes / 4 + 1);
+    }
+    chalot_simd::ask_for_huge_pages(ids.spare_capacity_mut());
+    ids
 }
 
 fn check_roles(file: &str, vocab: &Vocab, roles: &Roles) -> Result<(), TokenizerError> {

@@ -114,12 +114,15 @@ pub(crate) struct ByBytes {
     page_of: Box<[u16; 64 * 64]>,
     /// By the third one; characters of two bytes have pages of one class.
     pages: Vec<[u8; 64]>,
+    /// The class of all characters that begin with a byte, or [`INVALID`] where they differ.
+    alike: [u8; 256],
 }
 
 impl ByBytes {
     pub(crate) fn get() -> &'static ByBytes {
         static TABLE: LazyLock<ByBytes> = LazyLock::new(|| {
-            let mut table = ByBytes { page_of: Box::new([0; 64 * 64]), pages: vec![[INVALID; 64]] };
+            let (page_of, pages, alike) = (Box::new([0; 64 * 64]), vec![[INVALID; 64]], [INVALID; 256]);
+            let mut table = ByBytes { page_of, pages, alike };
             for first in 0xC2..=0xEF {
                 for second in 0x80..=0xBF {
                     let page = std::array::from_fn(|third| {
@@ -132,6 +135,10 @@ impl ByBytes {
                         table.pages.push(page);
                     }
                 }
+                let of = |second, third| table.class([first, second, third]);
+                let class = of(0x80, 0x80);
+                let all = (0x80..=0xBF).all(|second| (0x80..=0xBF).all(|third| of(second, third) == class));
+                table.alike[usize::from(first)] = if all { class } else { INVALID };
             }
             table
         });
@@ -140,6 +147,12 @@ impl ByBytes {
 
     fn index(first: u8, second: u8) -> usize {
         usize::from(first & 0x3F) << 6 | usize::from(second & 0x3F)
+    }
+
+    /// The classes of every character that begins with this byte, if they are the same.
+    #[inline(always)]
+    pub(crate) fn of_all(&self, first: u8) -> Option<u8> {
+        Some(self.alike[usize::from(first)]).filter(|&class| class != INVALID)
     }
 
     /// The classes of a character that begins with these bytes, the first one from 0xC0 to 0xEF, if as many of the others
@@ -269,6 +282,12 @@ mod tests {
             c.encode_utf8(&mut bytes);
             assert_eq!(table.class([bytes[0], bytes[1], bytes[2]]), class(c as u32), "{c:?}");
         }
+        for first in 0xC0..=0xF4 {
+            let Some(all) = table.of_all(first) else { continue };
+            let of = |code| char::from_u32(code).filter(|c| c.to_string().as_bytes()[0] == first);
+            assert!((0x80..0x11_0000).filter_map(of).all(|c| class(c as u32) == all), "{first:x}");
+        }
+        assert!(table.of_all(0xCC).is_some() && table.of_all(0xE5).is_some() && table.of_all(0xE0).is_none());
         for bytes in [[0xC0, 0x80, 0x80], [0xC1, 0xBF, 0x80], [0xE0, 0x9F, 0xBF], [0xED, 0xA0, 0x80]] {
             assert_eq!(table.class(bytes), INVALID);
         }

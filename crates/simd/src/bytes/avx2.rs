@@ -46,6 +46,15 @@ impl ByteLanes for Avx2 {
     }
 
     #[inline(always)]
+    fn equal(self, bytes: &[u8; WIDTH], byte: u8) -> u64 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let byte = _mm256_set1_epi8(byte as i8);
+            highest(halves(bytes).map(|half| _mm256_cmpeq_epi8(half, byte)))
+        }
+    }
+
+    #[inline(always)]
     fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
         self.call(kernel)
     }

@@ -55,6 +55,14 @@ impl ByteLanes for Avx512 {
     }
 
     #[inline(always)]
+    fn equal(self, bytes: &[u8; WIDTH], byte: u8) -> u64 {
+        // SAFETY: `self` proves the features; the load is of 64 bytes.
+        unsafe {
+            _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(bytes.as_ptr().cast()), _mm512_set1_epi8(byte as i8))
+        }
+    }
+
+    #[inline(always)]
     fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
         self.call(kernel)
     }

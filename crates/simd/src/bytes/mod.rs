@@ -66,6 +66,9 @@ pub trait ByteLanes: Copy {
     /// The bytes that have bit b, for each b.
     fn bits(self, bytes: &[u8; WIDTH]) -> [u64; 8];
 
+    /// The bytes that are `byte`.
+    fn equal(self, bytes: &[u8; WIDTH], byte: u8) -> u64;
+
     /// Runs `kernel` with the same instructions in a function of its own, so that what it needs does not take the registers of
     /// the caller.
     fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output;

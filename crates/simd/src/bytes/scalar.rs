@@ -39,6 +39,13 @@ impl ByteLanes for Scalar {
         bits
     }
 
+    #[inline(always)]
+    fn equal(self, bytes: &[u8; WIDTH], byte: u8) -> u64 {
+        let groups = bytes.as_chunks::<8>().0.iter().enumerate();
+        let equal = |eight: &[u8; 8]| gather(u64::from_le_bytes(eight.map(|other| u8::from(other == byte))));
+        groups.fold(0, |bits, (group, eight)| bits | equal(eight) << (8 * group))
+    }
+
     #[inline(never)]
     fn call_apart<K: ByteKernel>(self, kernel: K) -> K::Output {
         kernel.run(self)

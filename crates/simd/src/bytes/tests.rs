@@ -32,6 +32,16 @@ impl ByteKernel for BitsApart<'_> {
     }
 }
 
+struct Equal<'a>(&'a [u8; WIDTH], u8);
+
+impl ByteKernel for Equal<'_> {
+    type Output = u64;
+    #[inline(always)]
+    fn run<L: ByteLanes>(self, lanes: L) -> u64 {
+        lanes.equal(self.0, self.1)
+    }
+}
+
 struct Places(u64, u32);
 
 impl ByteKernel for Places {
@@ -74,6 +84,20 @@ fn classes_of_every_byte() {
         for isa in Isa::available() {
             assert_eq!(dispatch(isa, Bits(&bytes)), std::array::from_fn(bits), "{isa}");
             assert_eq!(dispatch(isa, Classify(&bytes, &table)), expected, "{isa}");
+        }
+    }
+}
+
+#[test]
+fn equal_bytes() {
+    let mut next = numbers(3);
+    for round in 0..200 {
+        // Of few kinds, so that some are equal.
+        let bytes: [u8; WIDTH] = std::array::from_fn(|_| (next() >> 62) as u8 * 85);
+        let byte = (round % 4) as u8 * 85 + u8::from(round > 190);
+        let expected = (0..WIDTH).fold(0, |bits, at| bits | u64::from(bytes[at] == byte) << at);
+        for isa in Isa::available() {
+            assert_eq!(dispatch(isa, Equal(&bytes, byte)), expected, "{isa}");
         }
     }
 }

@@ -26,13 +26,16 @@ impl Bpe {
         // Of each symbol and the one after it.
         let mut pairs = [Merge { rank: NONE, id: NONE }; SHORT];
         ids[..n].copy_from_slice(symbols);
-        if self.byte_pairs.is_empty() {
-            for (pair, two) in pairs.iter_mut().zip(symbols.windows(2)) {
-                *pair = self.pair(two[0], two[1]);
+        match &self.byte_pairs {
+            Some(byte_pairs) => {
+                for (pair, two) in pairs.iter_mut().zip(bytes.windows(2)) {
+                    *pair = byte_pairs[usize::from(u16::from_le_bytes([two[0], two[1]]))];
+                }
             }
-        } else {
-            for (pair, two) in pairs.iter_mut().zip(bytes.windows(2)) {
-                *pair = self.byte_pairs[usize::from(two[0]) << 8 | usize::from(two[1])];
+            None => {
+                for (pair, two) in pairs.iter_mut().zip(symbols.windows(2)) {
+                    *pair = self.pair(two[0], two[1]);
+                }
             }
         }
         let mut live = (1u64 << n) - 1;

@@ -104,7 +104,13 @@ impl Masks {
         let mut inner = high & !firsts;
         // By the first bytes of characters. Little here can be predicted, so little is a branch.
         let table = ByBytes::get();
-        let (mut classes, mut seen, mut rest) = ([0; WIDTH], 0, firsts);
+        // Those that begin as the first one does, at once, if that tells their class.
+        let lead = ahead[firsts.trailing_zeros() as usize % WIDTH];
+        let (mut alike, of_alike) = match table.of_all(lead) {
+            Some(class) => (firsts & lanes.equal(bytes, lead), class),
+            None => (0, 0),
+        };
+        let (mut classes, mut seen, mut rest) = ([0; WIDTH], 0, firsts & !alike);
         while rest != 0 {
             let place = rest.trailing_zeros() as usize % WIDTH;
             rest &= rest - 1;
@@ -122,9 +128,14 @@ impl Masks {
         let whole = firsts == 0 || unicode::decode(&ahead[last..]).0.is_some();
         if going_on != inner || seen & unicode::INVALID != 0 || !whole {
             (classes, inner) = damaged(firsts, ahead);
+            alike = 0;
         }
-        let bits = lanes.bits(&classes);
-        let class = |of: u8| bits[of.trailing_zeros() as usize];
+        // In most text of one script either all are alike or nearly no windows are: that can be predicted.
+        let bits = if alike == firsts { [0; 8] } else { lanes.bits(&classes) };
+        let class = |of: u8| {
+            let of_alike = if of_alike & of == 0 { 0 } else { alike };
+            bits[of.trailing_zeros() as usize] | of_alike
+        };
         let [letter, number, white] = [unicode::LETTER, unicode::NUMBER, unicode::SPACE].map(class);
         let [upper, lower] = [unicode::UPPER, unicode::LOWER].map(class);
         // Bytes that are no UTF-8 are characters of their own and others, also those that only go on.
