@@ -134,6 +134,14 @@ pub(super) struct Lines<'a> {
     pub values: &'a [CacheLine],
 }
 
+impl<'a> Lines<'a> {
+    /// The first values, one in `n`, and the others.
+    #[inline(always)]
+    pub(super) fn split_values(&self, n: usize) -> (&'a [CacheLine], &'a [CacheLine]) {
+        self.values.split_at(self.values.len() / n)
+    }
+}
+
 impl KvBlock {
     /// Tokens of a block.
     pub const TOKENS: usize = 64;

@@ -14,6 +14,9 @@ use crate::math::lanes::{Kernel, LANES, Lanes};
 /// The factor of a sum that is kept.
 const KEEP: [f32; ROWS] = [1.0; ROWS];
 
+/// One in so many of the next values is fetched while scores become weights, so that memory does not rest then.
+const EARLY: usize = 5;
+
 /// One tile of keys and values for all rows of a job.
 pub(super) struct FloatTile<'a, 'call, 'state, E> {
     pub job: &'a Job<'a, 'call>,
@@ -78,7 +81,11 @@ impl<E: Number> FloatTile<'_, '_, '_, E> {
         let maxima = self.state.max.as_flattened_mut();
         let factors = self.rows.factors.as_flattened_mut();
         let sums = self.rows.sums.as_flattened_mut();
+        let (early, _) = self.next.split_values(EARLY);
         for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
+            for line in share(early, r..r + 1, rows) {
+                l.prefetch(line);
+            }
             let bounds = self.rows.bounds[r];
             factors[r] = maxima[r];
             sums[r] = 0.0;
@@ -134,7 +141,7 @@ impl<E: Number> FloatTile<'_, '_, '_, E> {
             k: keys,
             b: self.now.values,
             b_stride: vectors,
-            next: share(self.next.values, first..first + rows, self.job.rows()),
+            next: share(self.next.split_values(EARLY).1, first..first + rows, self.job.rows()),
             c: &mut self.state.out[first * vectors..],
             c_stride: vectors,
             cols: 0..vectors,
