@@ -66,6 +66,7 @@ mod matches;
 mod merges;
 mod normalize;
 mod offsets;
+mod parallel;
 mod pretokenize;
 mod reference;
 mod scratch;
