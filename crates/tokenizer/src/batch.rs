@@ -1,6 +1,7 @@
 //! Many texts on many threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::{Specials, Tokenizer};
@@ -8,7 +9,90 @@ use crate::{Specials, Tokenizer};
 /// A thread takes texts of about this many bytes together at a time, so that short texts are not handed out one by one.
 const TAKE: usize = 1 << 16;
 
+/// A thread takes this much of one large text at a time.
+const PART: usize = 1 << 18;
+
+/// Where the ids of parts go, in the order of the parts.
+struct Places<'a> {
+    free: &'a mut [u32],
+    /// The part whose place is next, if there is room.
+    next: usize,
+    /// Ids that have places.
+    taken: usize,
+    /// Parts that are later, or for which there is no room.
+    waiting: Vec<(usize, Vec<u32>)>,
+}
+
+impl<'a> Places<'a> {
+    /// A part is encoded: all parts whose places are known now, this one or not.
+    fn ready(&mut self, part: usize, ids: Vec<u32>) -> Vec<(&'a mut [u32], Vec<u32>)> {
+        self.waiting.push((part, ids));
+        let mut ready = Vec::new();
+        while let Some(at) = self.waiting.iter().position(|(part, _)| *part == self.next) {
+            let len = self.waiting[at].1.len();
+            let Some((place, rest)) = std::mem::take(&mut self.free).split_at_mut_checked(len) else { break };
+            self.free = rest;
+            self.taken += len;
+            self.next += 1;
+            ready.push((place, self.waiting.swap_remove(at).1));
+        }
+        ready
+    }
+}
+
 impl Tokenizer {
+    /// [`encode`](Self::encode) on up to `threads` threads: a large text is cut where that does not change its ids.
+    ///
+    /// Vocabularies for which no such places are known (see [`StreamEncoder`](crate::StreamEncoder)) use one thread.
+    pub fn encode_parallel(&self, text: impl AsRef<[u8]>, specials: Specials, threads: usize) -> Vec<u32> {
+        let text = text.as_ref();
+        // Looking for places to cut takes longer than encoding what has none.
+        let parts = if threads <= 1 { Vec::new() } else { self.parts(text, specials) };
+        let threads = threads.min(parts.len());
+        if threads <= 1 {
+            return self.encode(text, specials);
+        }
+        // Fresh memory costs as much as encoding does, so each id touches some only once: the ids of a part are written to a buffer
+        // that is used again, and from there to their place, as soon as it is known. Room for an id every two bytes is reserved but
+        // not touched.
+        let mut whole = vec![0; text.len() / 2];
+        chalot_simd::ask_for_huge_pages(&mut whole);
+        let places = Mutex::new(Places { free: &mut whole, next: 0, taken: 0, waiting: Vec::new() });
+        on_threads(threads, parts.len(), |take| {
+            let mut buffers = Vec::new();
+            while let Some(part) = take() {
+                let mut ids: Vec<u32> = buffers.pop().unwrap_or_default();
+                ids.clear();
+                self.encode_into(parts[part], specials, &mut ids);
+                let ready = places.lock().unwrap_or_else(PoisonError::into_inner).ready(part, ids);
+                for (place, ids) in ready {
+                    place.copy_from_slice(&ids);
+                    buffers.push(ids);
+                }
+            }
+        });
+        let Places { taken, mut waiting, .. } = places.into_inner().unwrap_or_else(PoisonError::into_inner);
+        whole.truncate(taken);
+        waiting.sort_unstable_by_key(|(part, _)| *part);
+        waiting.iter().for_each(|(_, ids)| whole.extend_from_slice(ids));
+        whole.shrink_to_fit();
+        whole
+    }
+
+    /// The text in parts that can be encoded one by one.
+    fn parts<'t>(&self, text: &'t [u8], specials: Specials) -> Vec<&'t [u8]> {
+        let mut parts = Vec::new();
+        let mut start = 0;
+        if let Some(seams) = self.seams(specials) {
+            while let Some(seam) = seams.first(text, start + PART) {
+                parts.push(&text[start..seam]);
+                start = seam;
+            }
+        }
+        parts.push(&text[start..]);
+        parts
+    }
+
     /// [`encode`](Self::encode) for each text, on up to `threads` threads; the results in the order of the texts.
     pub fn encode_batch<T: AsRef<[u8]> + Sync>(
         &self,

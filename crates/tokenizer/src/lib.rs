@@ -66,7 +66,6 @@ mod matches;
 mod merges;
 mod normalize;
 mod offsets;
-mod parallel;
 mod pretokenize;
 mod reference;
 mod scratch;

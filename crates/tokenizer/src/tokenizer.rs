@@ -235,7 +235,7 @@ impl Tokenizer {
         Seams::new(pre_tokenize, normalize, exact, normalized, specials)
     }
 
-    pub(crate) fn run(&self, text: &[u8], specials: Specials, sink: &mut impl Sink) {
+    fn run(&self, text: &[u8], specials: Specials, sink: &mut impl Sink) {
         let inner = &*self.inner;
         let mut scratch = inner.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         inner.exact.cut(text, true, specials, &mut |fragment| match fragment {
