@@ -94,7 +94,7 @@ fn equal_bytes() {
     for round in 0..200 {
         // Of few kinds, so that some are equal.
         let bytes: [u8; WIDTH] = std::array::from_fn(|_| (next() >> 62) as u8 * 85);
-        let byte = (round % 4) as u8 * 85 + u8::from(round > 190);
+        let byte = ((round % 4) as u8 * 85) ^ u8::from(round > 190);
         let expected = (0..WIDTH).fold(0, |bits, at| bits | u64::from(bytes[at] == byte) << at);
         for isa in Isa::available() {
             assert_eq!(dispatch(isa, Equal(&bytes, byte)), expected, "{isa}");
