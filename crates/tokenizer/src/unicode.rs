@@ -281,11 +281,7 @@ mod tests {
             let mut bytes = [0x85; 4];
             c.encode_utf8(&mut bytes);
             assert_eq!(table.class([bytes[0], bytes[1], bytes[2]]), class(c as u32), "{c:?}");
-        }
-        for first in 0xC0..=0xF4 {
-            let Some(all) = table.of_all(first) else { continue };
-            let of = |code| char::from_u32(code).filter(|c| c.to_string().as_bytes()[0] == first);
-            assert!((0x80..0x11_0000).filter_map(of).all(|c| class(c as u32) == all), "{first:x}");
+            assert!(table.of_all(bytes[0]).is_none_or(|all| all == class(c as u32)), "{c:?}");
         }
         assert!(table.of_all(0xCC).is_some() && table.of_all(0xE5).is_some() && table.of_all(0xE0).is_none());
         for bytes in [[0xC0, 0x80, 0x80], [0xC1, 0xBF, 0x80], [0xE0, 0x9F, 0xBF], [0xED, 0xA0, 0x80]] {

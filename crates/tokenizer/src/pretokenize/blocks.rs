@@ -130,8 +130,7 @@ impl Masks {
             (classes, inner) = damaged(firsts, ahead);
             alike = 0;
         }
-        // In most text of one script either all are alike or nearly no windows are: that can be predicted.
-        let bits = if alike == firsts { [0; 8] } else { lanes.bits(&classes) };
+        let bits = lanes.bits(&classes);
         let class = |of: u8| {
             let of_alike = if of_alike & of == 0 { 0 } else { alike };
             bits[of.trailing_zeros() as usize] | of_alike
