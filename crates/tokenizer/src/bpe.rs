@@ -229,7 +229,10 @@ impl Bpe {
             let done = self.encode_small(piece, sink);
             piece = &piece[done..];
             // What is left is no pre-token: that it may be an entry as a whole means nothing.
-            if done > 0 && (self.options.ignore_merges || piece.is_empty()) {
+            if piece.is_empty() {
+                return;
+            }
+            if done > 0 && self.options.ignore_merges {
                 return self.encode_parts(piece, None, scratch, sink);
             }
         }

@@ -152,7 +152,11 @@ impl Block {
         let mut at = 0;
         while at < count {
             let (found, filled) = self.ids(at, count, scratch.cache.view());
-            sink.push_all(&self.ids[..filled]);
+            // Between long matches there are few, and a call for each costs.
+            match self.ids.first_chunk::<MAX_IDS>() {
+                Some(first) if filled <= MAX_IDS => sink.push_first(first, filled),
+                _ => sink.push_all(&self.ids[..filled]),
+            }
             at += found;
             if at < count {
                 let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };

@@ -6,6 +6,9 @@ use crate::merges::Merge;
 /// Ids that go to the sink together.
 const ROOM: usize = 32;
 
+/// Bytes that are looked at together: four pairs, whose cuts are one branch.
+const TOGETHER: usize = 8;
+
 /// What each pair of bytes becomes, alone, by first + second * 256; without a rank, where they stay apart, the entry of the first.
 pub(super) type Pairs = [Merge; 1 << 16];
 
@@ -62,28 +65,43 @@ impl Small<'_> {
     /// Puts the ids of a beginning of `piece` into `ids` until they are full; how many bytes and ids.
     #[inline(always)]
     fn fill(&self, piece: &[u8], ids: &mut [u32; ROOM]) -> (usize, usize) {
-        let byte = |byte: u8| self.bytes[usize::from(byte)];
         let (mut at, mut filled) = (0, 0);
+        while filled + TOGETHER <= ROOM
+            && let Some(bytes) = piece[at..].first_chunk::<TOGETHER>()
+        {
+            let cut = |at: usize| self.cut(bytes[at], bytes[at + 1]);
+            let end = piece.get(at + TOGETHER).is_none_or(|&after| self.cut(bytes[TOGETHER - 1], after));
+            if !(cut(1) & cut(3) & cut(5) & end) {
+                break;
+            }
+            bytes.as_chunks().0.iter().for_each(|&pair| filled += self.put(pair, &mut ids[filled..]));
+            at += TOGETHER;
+        }
         while filled + 2 <= ROOM {
             match piece[at..] {
                 [first, second, ref rest @ ..]
                     if rest.first().is_none_or(|&third| self.cut(second, third)) =>
                 {
-                    // Two at a time, whether they merge or not: which cannot be predicted.
-                    let pair = self.pairs[usize::from(u16::from_le_bytes([first, second]))];
-                    ids[filled] = pair.id;
-                    ids[filled + 1] = byte(second);
-                    filled += 1 + usize::from(pair.rank == NONE);
+                    filled += self.put([first, second], &mut ids[filled..]);
                     at += 2;
                 }
                 [first, second, ..] if !self.cut(first, second) => break,
                 [first, ..] => {
-                    ids[filled] = byte(first);
+                    ids[filled] = self.bytes[usize::from(first)];
                     (at, filled) = (at + 1, filled + 1);
                 }
                 [] => break,
             }
         }
         (at, filled)
+    }
+
+    /// Puts the one or two ids of a pair there, whether it merges or not: which cannot be predicted. How many.
+    #[inline(always)]
+    fn put(&self, [first, second]: [u8; 2], ids: &mut [u32]) -> usize {
+        let pair = self.pairs[usize::from(u16::from_le_bytes([first, second]))];
+        ids[0] = pair.id;
+        ids[1] = self.bytes[usize::from(second)];
+        1 + usize::from(pair.rank == NONE)
     }
 }

@@ -128,9 +128,9 @@ impl Masks {
         let whole = firsts == 0 || unicode::decode(&ahead[last..]).0.is_some();
         if going_on != inner || seen & unicode::INVALID != 0 || !whole {
             (classes, inner) = damaged(firsts, ahead);
-            alike = 0;
+            (alike, seen) = (0, !0);
         }
-        let bits = lanes.bits(&classes);
+        let bits = if seen == 0 { [0; 8] } else { lanes.bits(&classes) };
         let class = |of: u8| {
             let of_alike = if of_alike & of == 0 { 0 } else { alike };
             bits[of.trailing_zeros() as usize] | of_alike
