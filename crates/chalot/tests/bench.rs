@@ -258,6 +258,29 @@ fn tokenizer() {
     assert_eq!(report["train_bytes"], 54_000);
     let speedup = number(&report, "train_mb_per_second") / number(&report, "linear_train_mb_per_second");
     assert_near(number(&report, "speedup_over_linear_train"), speedup);
+    assert_eq!(report["one_thread_mb_per_second"], report["encode_mb_per_second"]);
+    assert_eq!(
+        (number(&report, "gain_of_threads"), &report["gain_of_products"]),
+        (1.0, &serde_json::Value::Null)
+    );
+    let two = [
+        "bench",
+        "tokenizer",
+        "--text",
+        text,
+        "--rounds",
+        "1",
+        "-t",
+        "2",
+        "--linear-bytes",
+        "0",
+        "--train-bytes",
+        "0",
+        "--json",
+    ];
+    let report = chalot(&two).json();
+    let gain = number(&report, "encode_mb_per_second") / number(&report, "one_thread_mb_per_second");
+    assert_near(number(&report, "gain_of_threads"), gain);
     let text = chalot(&["bench", "tokenizer", "--text", text, "--rounds", "1", "--train-bytes", "0"]).ok();
     assert!(text.contains("speed-up over it") && !text.contains("training"), "{text}");
 }

@@ -24,9 +24,9 @@ struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    /// A part is encoded: all parts whose places are known now, this one or not.
-    fn ready(&mut self, part: usize, ids: Vec<u32>) -> Vec<(&'a mut [u32], Vec<u32>)> {
-        self.waiting.push((part, ids));
+    /// These parts are encoded: takes all whose places are known now, these or others, and gives them with their places.
+    fn ready(&mut self, encoded: &mut Vec<(usize, Vec<u32>)>) -> Vec<(&'a mut [u32], Vec<u32>)> {
+        self.waiting.append(encoded);
         let mut ready = Vec::new();
         while let Some(at) = self.waiting.iter().position(|(part, _)| *part == self.next) {
             let len = self.waiting[at].1.len();
@@ -34,7 +34,13 @@ impl<'a> Places<'a> {
             self.free = rest;
             self.taken += len;
             self.next += 1;
-            ready.push((place, self.waiting.swap_remove(at).1));
+            let ids = self.waiting.swap_remove(at).1;
+            // A page is cleared when it is first written to. Two threads that copy to a new one both clear it, two megabytes
+            // each, and one does so in vain: so here, where there is one.
+            if let (Some(place), Some(id)) = (place.last_mut(), ids.last()) {
+                *place = *id;
+            }
+            ready.push((place, ids));
         }
         ready
     }
@@ -59,17 +65,27 @@ impl Tokenizer {
         chalot_simd::ask_for_huge_pages(&mut whole);
         let places = Mutex::new(Places { free: &mut whole, next: 0, taken: 0, waiting: Vec::new() });
         on_threads(threads, parts.len(), |take| {
-            let mut buffers = Vec::new();
-            while let Some(part) = take() {
-                let mut ids: Vec<u32> = buffers.pop().unwrap_or_default();
-                ids.clear();
-                self.encode_into(parts[part], specials, &mut ids);
-                let ready = places.lock().unwrap_or_else(PoisonError::into_inner).ready(part, ids);
+            let (mut buffers, mut encoded) = (Vec::new(), Vec::new());
+            let copy = |ready: Vec<(&mut [u32], Vec<u32>)>, buffers: &mut Vec<Vec<u32>>| {
                 for (place, ids) in ready {
                     place.copy_from_slice(&ids);
                     buffers.push(ids);
                 }
+            };
+            while let Some(part) = take() {
+                let mut ids: Vec<u32> = buffers.pop().unwrap_or_default();
+                ids.clear();
+                self.encode_into(parts[part], specials, &mut ids);
+                encoded.push((part, ids));
+                // While another thread is there the next part can be encoded.
+                if let Ok(mut places) = places.try_lock() {
+                    let ready = places.ready(&mut encoded);
+                    drop(places);
+                    copy(ready, &mut buffers);
+                }
             }
+            let ready = places.lock().unwrap_or_else(PoisonError::into_inner).ready(&mut encoded);
+            copy(ready, &mut buffers);
         });
         let Places { taken, mut waiting, .. } = places.into_inner().unwrap_or_else(PoisonError::into_inner);
         whole.truncate(taken);

@@ -261,7 +261,8 @@ pub enum Part {
 #[derive(Args, Debug)]
 #[command(after_help = "\
     The first time nothing is in the cache; then the text is encoded again and again. The yardstick is an\n\
-    encoder without a cache that searches all pairs of neighbours for the one to merge next.\n\n\
+    encoder without a cache that searches all pairs of neighbours for the one to merge next. Several threads\n\
+    are measured in turn with one, and beside plain products of integers: two CPUs may be halves of a core.\n\n\
     Examples:\n  \
     chalot bench tokenizer                                          a made-up text\n  \
     chalot bench tokenizer --vocab tokenizer.json --text book.txt --threads 1\n  \

@@ -128,6 +128,7 @@ impl Masks {
         let whole = firsts == 0 || unicode::decode(&ahead[last..]).0.is_some();
         if going_on != inner || seen & unicode::INVALID != 0 || !whole {
             (classes, inner) = damaged(firsts, ahead);
+            // Any of these classes may be there.
             (alike, seen) = (0, !0);
         }
         let bits = if seen == 0 { [0; 8] } else { lanes.bits(&classes) };

@@ -7,13 +7,16 @@ use std::{
 };
 
 use anyhow::Context;
-use chalot::tokenizer::{
-    Specials, Tokenizer,
-    train::{Speed, TrainOptions},
+use chalot::{
+    tensor::Exec,
+    tokenizer::{
+        Specials, Tokenizer,
+        train::{Speed, TrainOptions},
+    },
 };
 use serde::Serialize;
 
-use super::median;
+use super::{median, yardsticks};
 use crate::{args::bench::TokenizerBench, cmd::print_json, failure::Usage, settings::Settings};
 
 /// Bytes of the text that is made up where none is given.
@@ -34,6 +37,12 @@ struct Report {
     cold_mb_per_second: f64,
     /// Again and again: the median.
     encode_mb_per_second: f64,
+    /// In turn with that, on one thread.
+    one_thread_mb_per_second: f64,
+    /// How many times as fast all threads are, the median of rounds.
+    gain_of_threads: f64,
+    /// How many times as many products of integers all threads do, beside it in each round: CPUs may be the halves of a core.
+    gain_of_products: Option<f64>,
     count_mb_per_second: f64,
     /// On one thread, without a cache, searching all pairs for the next to merge; of vocabularies that have it.
     linear_mb_per_second: Option<f64>,
@@ -70,12 +79,17 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
     };
     let sample = text.get(..args.linear_bytes).unwrap_or(&text);
     let reference = if sample.is_empty() { None } else { tokenizer.reference() };
+    let (one, all) = (Exec::new(settings.isa, 1), Exec::new(settings.isa, threads));
     let (mut warm, mut single, mut counted, mut linear) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut gains, mut products) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         warm.push(seconds(|| encode(threads)));
+        single.push(if threads == 1 { warm[round] } else { seconds(|| encode(1)) });
+        gains.push(single[round] / warm[round]);
+        let peaks = (yardsticks::peak(&one), yardsticks::peak(&all));
+        products.extend(peaks.1.zip(peaks.0).map(|(all, one)| all / one));
         counted.push(seconds(|| tokenizer.count(&text, Specials::AsText)));
         if let Some(reference) = reference.as_ref().filter(|_| round < 3) {
-            single.push(if threads == 1 { warm[round] } else { seconds(|| encode(1)) });
             linear.push(seconds(|| reference.encode(sample)));
         }
     }
@@ -87,6 +101,7 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
         Some(Speed::measure(&trained, TrainOptions { vocab_size: TRAINED, threads, ..Default::default() })?)
     };
     let speed = |bytes: usize, seconds: f64| bytes as f64 / 1e6 / seconds;
+    let single = speed(text.len(), median(single));
     let linear = reference.map(|_| speed(sample.len(), median(linear)));
     let report = Report {
         vocab: args.vocab.vocab.as_ref().map_or("built in".into(), |path| path.display().to_string()),
@@ -97,9 +112,12 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
         isa: settings.isa.name(),
         cold_mb_per_second: speed(text.len(), cold),
         encode_mb_per_second: speed(text.len(), median(warm)),
+        one_thread_mb_per_second: single,
+        gain_of_threads: median(gains),
+        gain_of_products: (!products.is_empty()).then(|| median(products)),
         count_mb_per_second: speed(text.len(), median(counted)),
         linear_mb_per_second: linear,
-        speedup_over_linear_encode: linear.map(|linear| speed(text.len(), median(single)) / linear),
+        speedup_over_linear_encode: linear.map(|linear| single / linear),
         train_bytes: trained.len(),
         train_mb_per_second: training.map(|speed| speed.mb_per_second),
         linear_train_mb_per_second: training.map(|speed| speed.linear_mb_per_second),
@@ -153,6 +171,13 @@ impl Report {
         writeln!(out, "threads             {} ({})", self.threads, self.isa)?;
         writeln!(out, "the first time      {:.1} MB/s", self.cold_mb_per_second)?;
         writeln!(out, "encoding            {:.1} MB/s", self.encode_mb_per_second)?;
+        if self.threads > 1 {
+            let products = self
+                .gain_of_products
+                .map_or(String::new(), |gain| format!(", {gain:.2} in products of integers"));
+            writeln!(out, "one thread          {:.1} MB/s", self.one_thread_mb_per_second)?;
+            writeln!(out, "gain of threads     {:.2}{products}", self.gain_of_threads)?;
+        }
         writeln!(out, "counting            {:.1} MB/s, one thread", self.count_mb_per_second)?;
         if let (Some(linear), Some(speedup)) = (self.linear_mb_per_second, self.speedup_over_linear_encode) {
             writeln!(out, "linear search       {linear:.1} MB/s, one thread")?;

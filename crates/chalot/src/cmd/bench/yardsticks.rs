@@ -42,6 +42,11 @@ impl Bandwidth {
     }
 }
 
+/// Multiply-adds of 8-bit integers per second, one sample; `None` without vector kernels.
+pub fn peak(exec: &Exec) -> Option<f64> {
+    yardstick::dot_peak(exec, PEAK_TASKS * exec.pool.threads())
+}
+
 /// Samples of the peak of 8-bit products.
 #[derive(Default)]
 pub struct Peak {
@@ -51,7 +56,7 @@ pub struct Peak {
 impl Peak {
     /// Takes a sample, where there are vector kernels.
     pub fn sample(&mut self, exec: &Exec) {
-        self.samples.extend(yardstick::dot_peak(exec, PEAK_TASKS * exec.pool.threads()));
+        self.samples.extend(peak(exec));
     }
 
     /// Multiply-adds per second; `None` without vector kernels.
