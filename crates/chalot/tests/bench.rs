@@ -279,8 +279,13 @@ fn tokenizer() {
         "--json",
     ];
     let report = chalot(&two).json();
-    let gain = number(&report, "encode_mb_per_second") / number(&report, "one_thread_mb_per_second");
-    assert_near(number(&report, "gain_of_threads"), gain);
+    let beside = &report["beside_one_thread"];
+    let gain = number(beside, "mb_per_second") / number(beside, "one_thread_mb_per_second");
+    assert_near(number(beside, "gain"), gain);
+    assert_eq!(
+        (&beside["rounds"], number(beside, "mb_per_second")),
+        (&1.into(), number(&report, "encode_mb_per_second"))
+    );
     let text = chalot(&["bench", "tokenizer", "--text", text, "--rounds", "1", "--train-bytes", "0"]).ok();
     assert!(text.contains("speed-up over it") && !text.contains("training"), "{text}");
 }

@@ -179,6 +179,14 @@ fn a_folder_with_a_run_is_not_overwritten() {
     assert_eq!(folder.train("run", &["--resume", "--json"]).json()["steps"], 44);
     change("depth = 2", "deepth = 2");
     refused(folder.train("run", &["--force"]), 1, &["recipe.toml", "line 10", "deepth"]);
+    // Where the texts are not, an earlier run stays and no new one is begun.
+    change("stories.txt", "tales.txt");
+    refused(folder.train("run", &["--force"]), 1, &["tales.txt"]);
+    fs::write(folder.at("recipe.toml"), RECIPE.replace("steps = 40", "steps = 48")).unwrap();
+    assert_eq!(folder.train("run", &["--resume", "--json"]).json()["steps"], 48);
+    change("stories.txt", "tales.txt");
+    refused(folder.train("new", &[]), 1, &["tales.txt"]);
+    assert!(!folder.at("new").exists());
 }
 
 /// Five times here; `CHALOT_KILLS=20 cargo test --release -p chalot --test train kill` for more.

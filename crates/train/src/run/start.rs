@@ -57,7 +57,10 @@ pub fn start_with<L: Learner>(
     let from = begin(options, first, observer)?;
     let data = options.folder.join("data");
     let prepared = match first {
-        true => prepare(options, from.is_some(), &data, observer),
+        true => prepare(options, from.is_some(), &data, observer).and_then(|prepared| {
+            settle(options)?;
+            Ok(prepared)
+        }),
         false => Ok(None),
     };
     // The others wait for it, also to hear that it failed.
@@ -91,10 +94,9 @@ pub fn start_with<L: Learner>(
     Ok(outcome)
 }
 
-/// Makes the folder ready and finds the checkpoint to go on from.
+/// Finds the checkpoint to go on from, and refuses to begin anew where others are.
 fn begin(options: &Options, first: bool, observer: &mut dyn Observe) -> Result<Option<Checkpoint>, RunError> {
-    let folder = options.folder;
-    let checkpoints = checkpoints(folder, options.recipe);
+    let checkpoints = checkpoints(options.folder, options.recipe);
     let from = match (options.resume, options.checkpoint) {
         (_, Some(checkpoint)) => Some(Checkpoint::open(checkpoint)?),
         (true, None) => checkpoints.newest()?,
@@ -106,18 +108,27 @@ fn begin(options: &Options, first: bool, observer: &mut dyn Observe) -> Result<O
     if options.resume && from.is_none() {
         let _ = observer.hear(Event::Note("no checkpoint to go on from: the run begins anew".into()));
     }
+    if !options.resume
+        && !options.force
+        && let Some((step, _)) = checkpoints.list()?.first()
+    {
+        return Err(RunError::Exists { folder: options.folder.display().to_string(), step: *step });
+    }
+    Ok(from)
+}
+
+/// Makes the folder ready. The texts are there by now: where they are not, nothing is made and no earlier run is removed.
+fn settle(options: &Options) -> Result<(), RunError> {
+    let folder = options.folder;
     if !options.resume {
-        if let (Some((step, _)), false) = (checkpoints.list()?.first(), options.force) {
-            return Err(RunError::Exists { folder: folder.display().to_string(), step: *step });
-        }
-        checkpoints.remove()?;
+        checkpoints(folder, options.recipe).remove()?;
     }
     fs::create_dir_all(folder).map_err(|error| DataError::io(folder, error))?;
     let copy = folder.join("recipe.toml");
     if options.recipe_file.is_file() && options.recipe_file.canonicalize().ok() != copy.canonicalize().ok() {
         fs::copy(options.recipe_file, &copy).map_err(|error| DataError::io(&copy, error))?;
     }
-    Ok(from)
+    Ok(())
 }
 
 fn prepare(

@@ -21,6 +21,8 @@ use crate::{args::bench::TokenizerBench, cmd::print_json, failure::Usage, settin
 
 /// Bytes of the text that is made up where none is given.
 const MADE_UP: usize = 16 << 20;
+/// Bytes of the pieces that threads are measured with.
+const DOCUMENT: usize = 1 << 16;
 /// Entries that are trained.
 const TRAINED: usize = 2048;
 
@@ -37,12 +39,6 @@ struct Report {
     cold_mb_per_second: f64,
     /// Again and again: the median.
     encode_mb_per_second: f64,
-    /// In turn with that, on one thread.
-    one_thread_mb_per_second: f64,
-    /// How many times as fast all threads are, the median of rounds.
-    gain_of_threads: f64,
-    /// How many times as many products of integers all threads do, beside it in each round: CPUs may be the halves of a core.
-    gain_of_products: Option<f64>,
     count_mb_per_second: f64,
     /// On one thread, without a cache, searching all pairs for the next to merge; of vocabularies that have it.
     linear_mb_per_second: Option<f64>,
@@ -54,6 +50,65 @@ struct Report {
     /// The same, all pairs counted and searched again for each merge.
     linear_train_mb_per_second: Option<f64>,
     speedup_over_linear_train: Option<f64>,
+    /// With several threads, the whole text.
+    beside_one_thread: Option<Beside>,
+    /// With several threads, the text in pieces of 64 KiB, each with ids of its own.
+    documents_beside_one_thread: Option<Beside>,
+}
+
+/// Several threads in turn with one, and plain products of 8-bit integers on as many beside them: CPUs may be the halves of
+/// one core, and neighbours may want them, from one second to the next. So these are medians of the half of the rounds in
+/// which products gained most.
+#[derive(Serialize)]
+struct Beside {
+    rounds: usize,
+    one_thread_mb_per_second: f64,
+    mb_per_second: f64,
+    /// How many times as fast.
+    gain: f64,
+    gain_of_products: Option<f64>,
+}
+
+/// A round on one thread and on all.
+struct Round {
+    one: f64,
+    all: f64,
+    gain_of_products: Option<f64>,
+}
+
+impl Round {
+    /// Work that is given its number of threads.
+    fn measure(one: &Exec, all: &Exec, work: &dyn Fn(usize)) -> Round {
+        let single = seconds(|| work(1));
+        // Just before and just after: what a CPU gets changes faster than a round is over.
+        let before = yardsticks::peak(all);
+        let several = seconds(|| work(all.pool.threads()));
+        let (after, alone) = (yardsticks::peak(all), yardsticks::peak(one));
+        let gain_of_products =
+            before.zip(after).zip(alone).map(|((before, after), alone)| before.min(after) / alone);
+        Round { one: single, all: several, gain_of_products }
+    }
+}
+
+impl Beside {
+    fn of(mut rounds: Vec<Round>, speed: &dyn Fn(f64) -> f64) -> Option<Beside> {
+        let known = |round: &Round| round.gain_of_products.unwrap_or(0.0);
+        rounds.sort_by(|a, b| known(b).total_cmp(&known(a)));
+        if rounds.iter().all(|round| round.gain_of_products.is_some()) {
+            rounds.truncate(rounds.len().div_ceil(2));
+        }
+        let median_of = |of: &dyn Fn(&Round) -> Option<f64>| {
+            let found: Vec<f64> = rounds.iter().filter_map(of).collect();
+            (!found.is_empty()).then(|| median(found))
+        };
+        Some(Beside {
+            rounds: rounds.len(),
+            one_thread_mb_per_second: speed(median_of(&|round| Some(round.one))?),
+            mb_per_second: speed(median_of(&|round| Some(round.all))?),
+            gain: median_of(&|round| Some(round.one / round.all))?,
+            gain_of_products: median_of(&|round| round.gain_of_products),
+        })
+    }
 }
 
 pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<()> {
@@ -81,13 +136,21 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
     let reference = if sample.is_empty() { None } else { tokenizer.reference() };
     let (one, all) = (Exec::new(settings.isa, 1), Exec::new(settings.isa, threads));
     let (mut warm, mut single, mut counted, mut linear) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut gains, mut products) = (Vec::new(), Vec::new());
+    let (mut whole, mut in_pieces) = (Vec::new(), Vec::new());
+    let documents: Vec<&[u8]> = text.chunks(DOCUMENT).collect();
     for round in 0..rounds {
-        warm.push(seconds(|| encode(threads)));
-        single.push(if threads == 1 { warm[round] } else { seconds(|| encode(1)) });
-        gains.push(single[round] / warm[round]);
-        let peaks = (yardsticks::peak(&one), yardsticks::peak(&all));
-        products.extend(peaks.1.zip(peaks.0).map(|(all, one)| all / one));
+        if threads == 1 {
+            warm.push(seconds(|| encode(1)));
+            single.push(warm[round]);
+        } else {
+            let measured = Round::measure(&one, &all, &|threads| drop(black_box(encode(threads))));
+            warm.push(measured.all);
+            single.push(measured.one);
+            whole.push(measured);
+            in_pieces.push(Round::measure(&one, &all, &|threads| {
+                drop(black_box(tokenizer.encode_batch(&documents, Specials::AsText, threads)));
+            }));
+        }
         counted.push(seconds(|| tokenizer.count(&text, Specials::AsText)));
         if let Some(reference) = reference.as_ref().filter(|_| round < 3) {
             linear.push(seconds(|| reference.encode(sample)));
@@ -101,7 +164,6 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
         Some(Speed::measure(&trained, TrainOptions { vocab_size: TRAINED, threads, ..Default::default() })?)
     };
     let speed = |bytes: usize, seconds: f64| bytes as f64 / 1e6 / seconds;
-    let single = speed(text.len(), median(single));
     let linear = reference.map(|_| speed(sample.len(), median(linear)));
     let report = Report {
         vocab: args.vocab.vocab.as_ref().map_or("built in".into(), |path| path.display().to_string()),
@@ -112,16 +174,15 @@ pub fn tokenizer(args: &TokenizerBench, settings: &Settings) -> anyhow::Result<(
         isa: settings.isa.name(),
         cold_mb_per_second: speed(text.len(), cold),
         encode_mb_per_second: speed(text.len(), median(warm)),
-        one_thread_mb_per_second: single,
-        gain_of_threads: median(gains),
-        gain_of_products: (!products.is_empty()).then(|| median(products)),
         count_mb_per_second: speed(text.len(), median(counted)),
         linear_mb_per_second: linear,
-        speedup_over_linear_encode: linear.map(|linear| single / linear),
+        speedup_over_linear_encode: linear.map(|linear| speed(text.len(), median(single)) / linear),
         train_bytes: trained.len(),
         train_mb_per_second: training.map(|speed| speed.mb_per_second),
         linear_train_mb_per_second: training.map(|speed| speed.linear_mb_per_second),
         speedup_over_linear_train: training.map(|speed| speed.over_linear()),
+        beside_one_thread: Beside::of(whole, &|seconds| speed(text.len(), seconds)),
+        documents_beside_one_thread: Beside::of(in_pieces, &|seconds| speed(text.len(), seconds)),
     };
     if args.json { print_json(&report) } else { report.print() }
 }
@@ -171,12 +232,15 @@ impl Report {
         writeln!(out, "threads             {} ({})", self.threads, self.isa)?;
         writeln!(out, "the first time      {:.1} MB/s", self.cold_mb_per_second)?;
         writeln!(out, "encoding            {:.1} MB/s", self.encode_mb_per_second)?;
-        if self.threads > 1 {
-            let products = self
+        let several =
+            [("one thread, all", &self.beside_one_thread), ("documents", &self.documents_beside_one_thread)];
+        for (name, beside) in several {
+            let Some(beside) = beside else { continue };
+            let products = beside
                 .gain_of_products
-                .map_or(String::new(), |gain| format!(", {gain:.2} in products of integers"));
-            writeln!(out, "one thread          {:.1} MB/s", self.one_thread_mb_per_second)?;
-            writeln!(out, "gain of threads     {:.2}{products}", self.gain_of_threads)?;
+                .map_or(String::new(), |gain| format!("; products of integers {gain:.2}"));
+            let (one, all) = (beside.one_thread_mb_per_second, beside.mb_per_second);
+            writeln!(out, "{name:19} {one:.1}, {all:.1} MB/s: {:.2} times{products}", beside.gain)?;
         }
         writeln!(out, "counting            {:.1} MB/s, one thread", self.count_mb_per_second)?;
         if let (Some(linear), Some(speedup)) = (self.linear_mb_per_second, self.speedup_over_linear_encode) {
