@@ -28,7 +28,7 @@ TEXTS = {"english": "English (children's books)", "code": "code (Python's librar
 ONE_THREAD, ORDINARY = "chalot, one thread", "chalot, text"
 # Two CPUs may be the halves of one core, or run beside a neighbour: what products of integers gain from the second one tells.
 # Where they gain less than this, a sample of two threads is taken again, this often.
-TWO_CORES, PATIENCE = 1.9, 30
+TWO_CORES, PATIENCE = 1.9, 10
 # Ten million bytes of one kind.
 ENDLESS = {
     "a": "`a`", "digits": "`0123456789` again and again", "random-digits": "random digits", "random-letters": "random letters",
