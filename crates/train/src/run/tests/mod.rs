@@ -326,5 +326,9 @@ fn a_recipe_is_done_from_texts_to_files() {
         assert!(at("run").join(file).is_file(), "{file}");
     }
     assert!(run(false, true, 5).unwrap_err().to_string().contains("data.texts[0].path"));
-    assert!(checkpoints(&at("run"), &recipe).list().unwrap().is_empty());
+    let steps = || checkpoints(&at("run"), &recipe).list().unwrap().into_iter().map(|(step, _)| step).max();
+    assert_eq!(steps(), Some(40), "the earlier run is still there");
+    fs::write(at("texts/stories.txt"), crate::data::tests::stories(20)).unwrap();
+    run(false, true, 5).unwrap();
+    assert_eq!(steps(), Some(5));
 }
