@@ -132,6 +132,8 @@ class Case:
     lower_is_better: bool = False
     # What the machine could do, measured beside our samples: "read bandwidth"; the shares themselves come with the samples.
     yardstick: str | None = None
+    # Samples of a round are of the same seconds: the ratio is the median of those within rounds, whatever the machine's speed then was.
+    paired: bool = False
 
 
 @dataclass
@@ -159,13 +161,14 @@ class Entry:
         return best(others, key=others.get) if others else None
 
     def ratios(self):
-        """(of the medians, lowest and highest within a round): how many times as good ours is as the best other."""
+        """(of the medians or, where paired, the median; lowest and highest within a round): how many times as good ours is as the best other."""
         ours, other = self.case.ours, self.best_other()
         if ours is None or other is None or ours not in self.samples:
             return None
         ratio = lambda a, b: b / a if self.case.lower_is_better else a / b
         pairs = [ratio(a, b) for a, b in zip(self.samples[ours], self.samples[other])]
-        return ratio(self.medians()[ours], self.medians()[other]), min(pairs), max(pairs)
+        middle = median(pairs) if self.case.paired else ratio(self.medians()[ours], self.medians()[other])
+        return middle, min(pairs), max(pairs)
 
 
 def idle_share(seconds=0.2):

@@ -49,6 +49,7 @@ median of five. `gigatoken` is `Tokenizer.encode`, `gigatoken batch` is `encode_
 Two threads beside one: both in turn in one process, 25 times, and plain products of integers on one and two threads beside them in each
 round: two CPUs may be the halves of one core, for a second or for minutes, which the products show. A sample is the median of the half of
 the rounds in which they gain most, and is taken again where that is less than 1.9 times; what they gained, over two, is the share of two cores.
+The ratio is the median of samples, not of the speeds, as this machine changes its speed between them.
 `rustbpe` has no encoder of its own that takes a foreign vocabulary: it is measured where vocabularies are trained.
 """
 
@@ -152,7 +153,7 @@ def cases():
     found = {}
 
     def add(key, group, title, vocab, text, threads, kind, peers, target, yardstick=None):
-        case = Case(key, group=group, title=title, unit="MB/s", target=target, yardstick=yardstick)
+        case = Case(key, group=group, title=title, unit="MB/s", target=target, yardstick=yardstick, paired=yardstick is not None)
         found[key] = (case, vocab, text, threads, kind, peers)
 
     for vocab, name in VOCABULARIES.items():
