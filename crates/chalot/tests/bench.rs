@@ -233,20 +233,10 @@ fn tokenizer() {
     let path = folder.path().join("text");
     std::fs::write(&path, "The old king said nothing.\n".repeat(2000)).unwrap();
     let text = path.to_str().unwrap();
-    let report = chalot(&[
-        "bench",
-        "tokenizer",
-        "--text",
-        text,
-        "--rounds",
-        "1",
-        "-t",
-        "1",
-        "--isa",
-        "scalar",
-        "--json",
-    ])
-    .json();
+    let measure = |more: &[&str]| {
+        chalot(&[&["bench", "tokenizer", "--text", text, "--rounds", "1", "--json"], more].concat()).json()
+    };
+    let report = measure(&["-t", "1", "--isa", "scalar"]);
     assert_eq!((&report["vocab"], &report["bytes"]), (&"built in".into(), &54_000.into()));
     assert_eq!((&report["threads"], &report["isa"]), (&1.into(), &"scalar".into()));
     assert!(report["tokens"].as_u64().unwrap() > 10_000);
@@ -259,22 +249,7 @@ fn tokenizer() {
     let speedup = number(&report, "train_mb_per_second") / number(&report, "linear_train_mb_per_second");
     assert_near(number(&report, "speedup_over_linear_train"), speedup);
     assert!(report["beside_one_thread"].is_null());
-    let two = [
-        "bench",
-        "tokenizer",
-        "--text",
-        text,
-        "--rounds",
-        "1",
-        "-t",
-        "2",
-        "--linear-bytes",
-        "0",
-        "--train-bytes",
-        "0",
-        "--json",
-    ];
-    let report = chalot(&two).json();
+    let report = measure(&["-t", "2", "--linear-bytes", "0", "--train-bytes", "0"]);
     for key in ["beside_one_thread", "documents_beside_one_thread"] {
         let gain = number(&report[key], "mb_per_second") / number(&report[key], "one_thread_mb_per_second");
         assert_near(number(&report[key], "gain"), gain);
