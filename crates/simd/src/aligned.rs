@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytemuck::Pod;
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::huge;
 
@@ -24,11 +24,10 @@ use crate::huge;
 /// assert_eq!(x.as_ptr().addr() % AlignedVec::<f32>::ALIGN, 0);
 /// ```
 pub struct AlignedVec<T> {
-    /// The elements' bytes, preceded by what it takes to reach an aligned address. Plain bytes, because only
-    /// for small alignments does the allocator hand out untouched zero pages: asking it for 64-byte alignment
+    /// The elements' bytes, from an aligned address on; empty, or with what was cut off to reach it. Plain bytes, because
+    /// only for small alignments does the allocator hand out untouched zero pages: asking it for 64-byte alignment
     /// writes every byte (and packing a model's weights would touch all memory twice, on one thread).
-    memory: Vec<u8>,
-    start: usize,
+    memory: BytesMut,
     len: usize,
     element: PhantomData<T>,
 }
@@ -40,9 +39,9 @@ impl<T> AlignedVec<T> {
 
 impl<T: Pod> AlignedVec<T> {
     /// An empty vector; allocates nothing.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         const { assert!(align_of::<T>() <= Self::ALIGN) };
-        Self { memory: Vec::new(), start: 0, len: 0, element: PhantomData }
+        Self { memory: BytesMut::new(), len: 0, element: PhantomData }
     }
 
     /// `len` zeros. Large ones come straight from the system, untouched until used.
@@ -58,12 +57,12 @@ impl<T: Pod> AlignedVec<T> {
         let Some(bytes) = bytes.and_then(|bytes| bytes.checked_add(align)) else {
             panic!("{len} elements of {} bytes exceed the address space", size_of::<T>());
         };
-        let mut memory = vec![0; bytes];
-        let start = until_aligned(&memory, align);
+        let mut memory = BytesMut::zeroed(bytes);
+        memory.advance(until_aligned(&memory, align));
         if align == huge::PAGE {
-            huge::ask_for_huge_pages(&mut memory[start..]);
+            huge::ask_for_huge_pages(&mut memory);
         }
-        Self { memory, start, len, element: PhantomData }
+        Self { memory, len, element: PhantomData }
     }
 
     /// `len` zeros, written; `None` when the system has no memory for them.
@@ -74,9 +73,23 @@ impl<T: Pod> AlignedVec<T> {
         let bytes = len.checked_mul(size_of::<T>())?.checked_add(Self::ALIGN)?;
         let mut memory = Vec::new();
         memory.try_reserve_exact(bytes).ok()?;
+        huge::ask_for_huge_pages(memory.spare_capacity_mut());
         memory.resize(bytes, 0);
-        let start = until_aligned(&memory, Self::ALIGN);
-        Some(Self { memory, start, len, element: PhantomData })
+        let mut memory = BytesMut::from(Bytes::from(memory));
+        memory.advance(until_aligned(&memory, Self::ALIGN));
+        Some(Self { memory, len, element: PhantomData })
+    }
+
+    /// Cuts off the first `len` elements: a vector of its own, in the same memory, which is free again when all its parts are.
+    /// So small vectors can lie in huge pages.
+    ///
+    /// # Panics
+    /// When there are fewer elements, or what is left would not start at a multiple of [`AlignedVec::ALIGN`].
+    pub fn split_to(&mut self, len: usize) -> Self {
+        let bytes = len * size_of::<T>();
+        assert!(len <= self.len && bytes.is_multiple_of(Self::ALIGN), "{len} of {} elements", self.len);
+        self.len -= len;
+        Self { memory: self.memory.split_to(bytes), len, element: PhantomData }
     }
 
     /// Makes the length `len` and every element zero, keeping the memory when it suffices.
@@ -101,7 +114,7 @@ impl<T: Pod> AlignedVec<T> {
 
     /// How many elements fit without new memory.
     pub fn capacity(&self) -> usize {
-        (self.memory.len() - self.start) / size_of::<T>().max(1)
+        self.memory.len() / size_of::<T>().max(1)
     }
 
     /// The elements' memory as a cheaply cloned, shared byte buffer (64-byte aligned still).
@@ -135,9 +148,9 @@ impl<T: Pod> Deref for AlignedVec<T> {
 
     fn deref(&self) -> &[T] {
         if self.len == 0 {
-            return &[]; // an unallocated Vec<u8> points at no aligned address
+            return &[]; // what is not allocated has no aligned address
         }
-        bytemuck::cast_slice(&self.memory[self.start..][..self.len * size_of::<T>()])
+        bytemuck::cast_slice(&self.memory[..self.len * size_of::<T>()])
     }
 }
 
@@ -146,7 +159,7 @@ impl<T: Pod> DerefMut for AlignedVec<T> {
         if self.len == 0 {
             return &mut [];
         }
-        bytemuck::cast_slice_mut(&mut self.memory[self.start..][..self.len * size_of::<T>()])
+        bytemuck::cast_slice_mut(&mut self.memory[..self.len * size_of::<T>()])
     }
 }
 
@@ -229,6 +242,30 @@ mod tests {
         vec.fill(7);
         assert!(vec.clone().iter().all(|&x| x == 7));
         assert!(vec.capacity() >= 3 << 20);
+    }
+
+    #[test]
+    fn parts_of_one_memory_are_vectors_of_their_own() {
+        let mut rest = AlignedVec::<u32>::try_zeroed(3 << 20).unwrap();
+        let mut parts: Vec<_> = [16, 32, 0].map(|len| rest.split_to(len)).into();
+        assert_eq!(rest.len(), (3 << 20) - 48);
+        for (i, part) in parts.iter_mut().enumerate() {
+            assert!(part.is_empty() || part.as_ptr().addr().is_multiple_of(64));
+            part.fill(1 + i as u32);
+        }
+        assert!(rest.iter().all(|&x| x == 0) && rest.as_ptr().addr().is_multiple_of(64));
+        drop(rest);
+        assert_eq!((&*parts[0], &*parts[1]), (&[1; 16][..], &[2; 32][..]));
+        // A part that grows leaves its neighbour alone.
+        parts[0].resize_dirty(17);
+        parts[0].fill(7);
+        assert_eq!(*parts[1], [2; 32]);
+    }
+
+    #[test]
+    #[should_panic(expected = "3 of 32 elements")]
+    fn parts_are_whole_lines() {
+        AlignedVec::<u32>::zeroed(32).split_to(3);
     }
 
     #[test]

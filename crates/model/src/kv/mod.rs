@@ -147,18 +147,13 @@ impl KvCache {
             return Ok(());
         }
         let bytes = needed.saturating_mul(self.shape.block_bytes());
-        let mut lease = self.pool.lease(bytes)?;
-        // All of them before the first is put in its place.
-        let mut fresh: Vec<Held> = Vec::new();
-        for _ in 0..needed {
-            let block = lease.block(&self.shape).map_err(|_| KvError::OutOfMemory { needed: bytes })?;
-            fresh.push(block);
-        }
+        // All of them before the first is put in its place; those of a layer one after the other.
+        let mut fresh = self.pool.lease(bytes)?.blocks(&self.shape, needed)?.into_iter();
         for layer in layers {
             let there = layer.blocks.len().min(end);
             for block in &mut layer.blocks[first.min(there)..there] {
                 if block.unique().is_none()
-                    && let Some(mut copy) = fresh.pop()
+                    && let Some(mut copy) = fresh.next()
                 {
                     if let Some(to) = copy.unique() {
                         to.copy_from(block.as_ref());
@@ -167,7 +162,7 @@ impl KvCache {
                 }
             }
             while layer.blocks.len() < end
-                && let Some(block) = fresh.pop()
+                && let Some(block) = fresh.next()
             {
                 layer.blocks.push(block);
             }

@@ -170,15 +170,19 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// An empty block, on a part of the lease.
-    pub(super) fn block(&mut self, shape: &KvShape) -> Result<Held, KvError> {
+    /// `n` empty blocks, on a part of the lease.
+    pub(super) fn blocks(&mut self, shape: &KvShape, n: usize) -> Result<Vec<Held>, KvError> {
         let KvShape { kv_heads, head_dim, ty, .. } = *shape;
-        let bytes = shape.block_bytes().min(self.bytes);
-        let block = KvBlock::try_new(ty, kv_heads, head_dim).ok_or(KvError::OutOfMemory { needed: bytes })?;
-        self.bytes -= bytes;
-        self.counts.blocks.fetch_add(1, Relaxed);
-        let lease = Lease { counts: self.counts.clone(), bytes };
-        Ok(Held::new(Arc::new(Block { kv: block, holders: AtomicUsize::new(0), lease })))
+        let blocks = KvBlock::try_new(ty, kv_heads, head_dim, n)
+            .ok_or(KvError::OutOfMemory { needed: n.saturating_mul(shape.block_bytes()) })?;
+        let held = blocks.into_iter().map(|kv| {
+            let bytes = shape.block_bytes().min(self.bytes);
+            self.bytes -= bytes;
+            self.counts.blocks.fetch_add(1, Relaxed);
+            let lease = Lease { counts: self.counts.clone(), bytes };
+            Held::new(Arc::new(Block { kv, holders: AtomicUsize::new(0), lease }))
+        });
+        Ok(held.collect())
     }
 }
 

@@ -86,9 +86,11 @@ impl<T: Pod> Planes<T> {
         [head_dim * TOKEN_VECTORS, KvBlock::TOKENS * head_dim.div_ceil(LANES)].map(|len| kv_heads * len)
     }
 
-    fn zeroed(kv_heads: usize, head_dim: usize) -> Option<Self> {
+    /// The planes of `n` blocks, which share a memory.
+    fn zeroed(kv_heads: usize, head_dim: usize, n: usize) -> Option<impl Iterator<Item = Self>> {
         let [keys, values] = Self::lens(kv_heads, head_dim);
-        Some(Self { keys: AlignedVec::try_zeroed(keys)?, values: AlignedVec::try_zeroed(values)? })
+        let mut memory = AlignedVec::try_zeroed(n.checked_mul(keys + values)?)?;
+        Some((0..n).map(move |_| Self { keys: memory.split_to(keys), values: memory.split_to(values) }))
     }
 
     /// Makes the slots from `slot` on zero.
@@ -152,18 +154,20 @@ impl KvBlock {
     /// When memory runs out, like [`Vec`].
     pub fn new(ty: KvType, kv_heads: usize, head_dim: usize) -> Self {
         let bytes = Self::bytes_of(ty, kv_heads, head_dim);
-        Self::try_new(ty, kv_heads, head_dim)
+        Self::try_new(ty, kv_heads, head_dim, 1)
+            .and_then(|mut blocks| blocks.pop())
             .unwrap_or_else(|| panic!("no memory for a block of {bytes} bytes"))
     }
 
-    /// An empty block; `None` when the system has no memory for it.
-    pub fn try_new(ty: KvType, kv_heads: usize, head_dim: usize) -> Option<Self> {
-        let storage = match ty {
-            KvType::F32 => Storage::F32(Planes::zeroed(kv_heads, head_dim)?),
-            KvType::F16 => Storage::F16(Planes::zeroed(kv_heads, head_dim)?),
-            KvType::Int8 => Storage::Int8(Codes::zeroed(kv_heads, head_dim)?),
-        };
-        Some(Self { kv_heads, head_dim, storage })
+    /// `n` empty blocks, which share a memory: it is free again when they all are, and large enough for huge pages where
+    /// they together are. `None` when the system has no memory for them.
+    pub fn try_new(ty: KvType, kv_heads: usize, head_dim: usize, n: usize) -> Option<Vec<Self>> {
+        let block = |storage| Self { kv_heads, head_dim, storage };
+        Some(match ty {
+            KvType::F32 => Planes::zeroed(kv_heads, head_dim, n)?.map(Storage::F32).map(block).collect(),
+            KvType::F16 => Planes::zeroed(kv_heads, head_dim, n)?.map(Storage::F16).map(block).collect(),
+            KvType::Int8 => Codes::zeroed(kv_heads, head_dim, n)?.map(Storage::Int8).map(block).collect(),
+        })
     }
 
     /// Bytes of a block before it is there.

@@ -70,9 +70,11 @@ pub(super) struct HeadCodes<'a> {
 }
 
 impl Codes {
-    pub(super) fn zeroed(kv_heads: usize, head_dim: usize) -> Option<Self> {
+    /// The codes of `n` blocks, which share a memory.
+    pub(super) fn zeroed(kv_heads: usize, head_dim: usize, n: usize) -> Option<impl Iterator<Item = Self>> {
         let lines = Self::bytes_of(kv_heads, head_dim) / size_of::<CacheLine>();
-        Some(Self { lines: AlignedVec::try_zeroed(lines)? })
+        let mut memory = AlignedVec::try_zeroed(n.checked_mul(lines)?)?;
+        Some((0..n).map(move |_| Self { lines: memory.split_to(lines) }))
     }
 
     pub(super) fn bytes_of(kv_heads: usize, head_dim: usize) -> usize {

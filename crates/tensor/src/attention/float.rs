@@ -15,7 +15,7 @@ use crate::math::lanes::{Kernel, LANES, Lanes};
 const KEEP: [f32; ROWS] = [1.0; ROWS];
 
 /// One in so many of the next values is fetched while scores become weights, so that memory does not rest then.
-const EARLY: usize = 5;
+const EARLY: usize = 8;
 
 /// One tile of keys and values for all rows of a job.
 pub(super) struct FloatTile<'a, 'call, 'state, E> {

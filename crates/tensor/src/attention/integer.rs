@@ -87,7 +87,7 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
         let weights = bytemuck::cast_slice_mut::<Pair, [[i16; LANES]; TOKEN_VECTORS]>(&mut self.rows.weights);
         let (early, _) = self.next.split_values(EARLY);
         for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
-            for line in share(early, r..r + 1, rows) {
+            for line in share(early, 2 * r..2 * r + 1, 2 * rows) {
                 l.prefetch(line);
             }
             let bounds = self.rows.bounds[r];
@@ -100,6 +100,9 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
                     l.store(l.mul(l.mul(l.load(sum), l.load(&key_scales[i])), step), sum);
                 }
                 (maxima[r], sums[r]) = softmax_row(l, &scoring, row, bounds, maxima[r]);
+                for line in share(early, 2 * r + 1..2 * r + 2, 2 * rows) {
+                    l.prefetch(line);
+                }
                 self.rows.steps[r] = quantize_weights(l, row, value_scales, bounds, &mut weights[r]);
             }
         }

@@ -292,7 +292,7 @@ impl<E: Element, const R: usize, const C: usize> Kernel for Tile<'_, E, R, C> {
         for a in &mut a {
             *a = &a[..terms];
         }
-        let lines = self.next.len().div_ceil(terms.max(1));
+        let lines = (self.next.len() + terms / 2) / terms.max(1);
         let mut next = self.next.iter();
         for k in 0..terms {
             let b = &self.b[k * self.b_stride..][..C];
@@ -309,6 +309,9 @@ impl<E: Element, const R: usize, const C: usize> Kernel for Tile<'_, E, R, C> {
                     sums[r][v] = E::multiply_add(l, x, columns[v], sums[r][v]);
                 }
             }
+        }
+        for line in next {
+            l.prefetch(line);
         }
         if let Some((factor, step)) = self.start {
             for r in 0..R {
