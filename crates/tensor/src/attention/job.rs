@@ -1,4 +1,5 @@
-//! A job: some consecutive tokens, the query heads of one key-value head.
+//! A job: some consecutive tokens, the query heads of one key-value head (or, one after the other for each tile, of several:
+//! heads lie side by side in a block, and memory is read faster in long pieces).
 //!
 //! Row r of a job is token `r / group`, head `r % group` of the group, so that the rows of a register tile are
 //! at one or a few neighbouring positions.
@@ -27,7 +28,8 @@ const TILES: usize = CHUNK / KvBlock::TOKENS;
 
 /// What computing a chunk takes.
 struct Scratch<'a> {
-    queries: &'a Queries,
+    /// By head.
+    queries: &'a [Queries],
     rows: &'a mut RowScratch,
     wide: &'a mut WideTile,
 }
@@ -40,6 +42,12 @@ pub(super) struct Job<'a, 'call> {
 }
 
 impl Job<'_, '_> {
+    /// The same tokens, `n` key-value heads further on.
+    #[inline(always)]
+    fn head(&self, n: usize) -> Self {
+        Self { call: self.call, kv_head: self.kv_head + n, tokens: self.tokens.clone() }
+    }
+
     #[inline(always)]
     pub(super) fn rows(&self) -> usize {
         self.tokens.len() * self.call.group()
@@ -93,7 +101,7 @@ impl Job<'_, '_> {
         (self.call.blocks)(self.tiles(chunk).start).lines(self.kv_head)
     }
 
-    /// The online softmax of one chunk into `state`. `after` is what this thread reads next.
+    /// The online softmax of one chunk into `states`, of one head each. `after` is what this thread reads next.
     #[inline(always)]
     fn chunk<L: Lanes>(
         &self,
@@ -101,47 +109,82 @@ impl Job<'_, '_> {
         chunk: usize,
         after: Lines<'_>,
         scratch: &mut Scratch<'_>,
-        state: &mut State<'_>,
+        states: &mut [[f32; LANES]],
+        size: &Size,
     ) {
-        state.clear();
-        let Scratch { queries, rows, wide } = scratch;
-        let head_dim = self.call.params.head_dim;
+        let heads = states.len() / size.state();
+        for state in states.chunks_exact_mut(size.state()) {
+            State::of(state, size).clear();
+        }
         let tiles = self.tiles(chunk);
         let end = tiles.end;
         for tile in tiles {
-            let base = tile * KvBlock::TOKENS;
             let block = (self.call.blocks)(tile);
-            // Fetched while this tile is computed: memory is too slow to be asked only when needed.
-            let next = if tile + 1 < end { (self.call.blocks)(tile + 1).lines(self.kv_head) } else { after };
-            match block.storage() {
-                Storage::F32(planes) => {
-                    let now = planes.head(self.kv_head, head_dim);
-                    l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
-                }
-                // Read once or twice: widened on the way.
-                Storage::F16(planes) if self.rows() <= ROWS => {
-                    let now = planes.head(self.kv_head, head_dim);
-                    l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
-                }
-                Storage::F16(planes) => {
-                    let stored = planes.head(self.kv_head, head_dim);
-                    l.call(Widen { from: stored.keys, to: &mut wide.keys });
-                    l.call(Widen { from: stored.values, to: &mut wide.values });
-                    let now = Head { keys: &wide.keys, values: &wide.values };
-                    l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
-                }
-                Storage::Int8(codes) => {
-                    let now = codes.head(self.kv_head, head_dim);
-                    let scales = [now.key_scales, now.value_scales];
-                    if self.rows() <= ROWS {
-                        let now = Head { keys: now.keys, values: now.values };
-                        l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
-                    } else {
-                        l.call(WidenCodes { from: now.keys, to: &mut wide.key_codes });
-                        l.call(WidenCodes { from: now.values, to: &mut wide.value_codes });
-                        let now = Head { keys: &wide.key_codes, values: &wide.value_codes };
-                        l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
-                    }
+            for (head, state) in states.chunks_exact_mut(size.state()).enumerate() {
+                // Fetched while this tile is computed: memory is too slow to be asked only when needed.
+                let next = if head + 1 < heads {
+                    block.lines(self.kv_head + head + 1)
+                } else if tile + 1 < end {
+                    (self.call.blocks)(tile + 1).lines(self.kv_head)
+                } else {
+                    after
+                };
+                self.head(head).tile(
+                    l,
+                    tile,
+                    next,
+                    &scratch.queries[head],
+                    scratch.rows,
+                    scratch.wide,
+                    &mut State::of(state, size),
+                );
+            }
+        }
+    }
+
+    /// The part of a tile in the online softmax. `next` is what is read after it.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "what a tile takes is kept apart")]
+    fn tile<L: Lanes>(
+        &self,
+        l: L,
+        tile: usize,
+        next: Lines<'_>,
+        queries: &Queries,
+        rows: &mut RowScratch,
+        wide: &mut WideTile,
+        state: &mut State<'_>,
+    ) {
+        let head_dim = self.call.params.head_dim;
+        let base = tile * KvBlock::TOKENS;
+        match (self.call.blocks)(tile).storage() {
+            Storage::F32(planes) => {
+                let now = planes.head(self.kv_head, head_dim);
+                l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
+            }
+            // Read once or twice: widened on the way.
+            Storage::F16(planes) if self.rows() <= ROWS => {
+                let now = planes.head(self.kv_head, head_dim);
+                l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
+            }
+            Storage::F16(planes) => {
+                let stored = planes.head(self.kv_head, head_dim);
+                l.call(Widen { from: stored.keys, to: &mut wide.keys });
+                l.call(Widen { from: stored.values, to: &mut wide.values });
+                let now = Head { keys: &wide.keys, values: &wide.values };
+                l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
+            }
+            Storage::Int8(codes) => {
+                let now = codes.head(self.kv_head, head_dim);
+                let scales = [now.key_scales, now.value_scales];
+                if self.rows() <= ROWS {
+                    let now = Head { keys: now.keys, values: now.values };
+                    l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
+                } else {
+                    l.call(WidenCodes { from: now.keys, to: &mut wide.key_codes });
+                    l.call(WidenCodes { from: now.values, to: &mut wide.value_codes });
+                    let now = Head { keys: &wide.key_codes, values: &wide.value_codes };
+                    l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
                 }
             }
         }
@@ -227,33 +270,33 @@ impl Kernel for Whole<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Workspace { queries, rows, wide, current, merged } = self.workspace;
-        self.job.gather(l, queries);
-        let mut merged = State::of(merged, &self.size);
+        self.job.gather(l, &mut queries[0]);
         let chunks = self.job.call.chunks(&self.job.tokens);
         if chunks.len() == 1 {
             let scratch = &mut Scratch { queries, rows, wide };
-            self.job.chunk(l, chunks.start, self.after, scratch, &mut merged);
+            self.job.chunk(l, chunks.start, self.after, scratch, merged, &self.size);
         } else {
             for chunk in chunks.clone() {
-                let mut state = State::of(current, &self.size);
                 let after = if chunk + 1 < chunks.end { self.job.first_lines(chunk + 1) } else { self.after };
-                self.job.chunk(l, chunk, after, &mut Scratch { queries, rows, wide }, &mut state);
-                self.job.merge(l, chunk, &Seen::of(current, &self.size), rows, &mut merged);
+                self.job.chunk(l, chunk, after, &mut Scratch { queries, rows, wide }, current, &self.size);
+                let merged = &mut State::of(merged, &self.size);
+                self.job.merge(l, chunk, &Seen::of(current, &self.size), rows, merged);
             }
         }
-        self.job.finish(l, &mut merged, self.out);
+        self.job.finish(l, &mut State::of(merged, &self.size), self.out);
     }
 }
 
-/// One chunk of a job, its state left in `memory`.
+/// One chunk of a job, or of several that differ by the head, the states left in `memory`.
 pub(super) struct OneChunk<'a, 'call> {
+    /// That of the first head.
     pub job: Job<'a, 'call>,
     pub size: Size,
     pub chunk: usize,
     /// What this thread reads after it.
     pub after: Lines<'a>,
     pub workspace: &'a mut Workspace,
-    /// `size.state()` long.
+    /// `[heads][size.state()]`.
     pub memory: &'a mut [[f32; LANES]],
 }
 
@@ -262,9 +305,11 @@ impl Kernel for OneChunk<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Workspace { queries, rows, wide, .. } = self.workspace;
-        self.job.gather(l, queries);
-        let mut state = State::of(self.memory, &self.size);
-        self.job.chunk(l, self.chunk, self.after, &mut Scratch { queries, rows, wide }, &mut state);
+        for head in 0..self.memory.len() / self.size.state() {
+            self.job.head(head).gather(l, &mut queries[head]);
+        }
+        let scratch = &mut Scratch { queries, rows, wide };
+        self.job.chunk(l, self.chunk, self.after, scratch, self.memory, &self.size);
     }
 }
 
@@ -274,8 +319,9 @@ pub(super) struct Merge<'a, 'call> {
     pub size: Size,
     /// The chunk of the first state.
     pub first_chunk: usize,
-    /// `[chunks][size.state()]`.
+    /// Of each chunk a state, `stride` apart.
     pub states: &'a [[f32; LANES]],
+    pub stride: usize,
     pub workspace: &'a mut Workspace,
     pub out: &'a SharedOut<'a, f32>,
 }
@@ -287,7 +333,7 @@ impl Kernel for Merge<'_, '_> {
         let Workspace { rows, merged, .. } = self.workspace;
         let mut merged = State::of(merged, &self.size);
         for chunk in self.job.call.chunks(&self.job.tokens) {
-            let state = &self.states[(chunk - self.first_chunk) * self.size.state()..];
+            let state = &self.states[(chunk - self.first_chunk) * self.stride..][..self.size.state()];
             self.job.merge(l, chunk, &Seen::of(state, &self.size), rows, &mut merged);
         }
         self.job.finish(l, &mut merged, self.out);

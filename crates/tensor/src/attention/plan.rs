@@ -134,10 +134,17 @@ impl Call<'_> {
         let split = threads > 1 && chunks.len() > 1 && jobs < JOBS_PER_THREAD * threads;
 
         let rows = self.group() * tokens_per_job;
-        let size = Size { rows, head_dim: self.params.head_dim, integers: self.integers() };
-        let tasks = if split { jobs * chunks.len() } else { jobs };
-        let (workspaces, partials) =
-            scratch.prepare(threads.min(tasks), &size, if split { tasks } else { 0 });
+        // The chunks whose heads all go to one thread, in equal numbers to all: the rest is enough to be finished together.
+        let together = split && tiles == 1 && rows * jobs <= JOB_ROWS;
+        let whole_chunks = if together { chunks.len() * 3 / 4 / threads * threads } else { 0 };
+        let heads = if whole_chunks > 0 { jobs } else { 1 };
+        let size = Size { rows, head_dim: self.params.head_dim, heads, integers: self.integers() };
+        let (tasks, states) = if split {
+            (whole_chunks + (chunks.len() - whole_chunks) * jobs, chunks.len() * jobs)
+        } else {
+            (jobs, 0)
+        };
+        let (workspaces, partials) = scratch.prepare(threads.min(tasks), &size, states);
         if !split {
             each(exec, workspaces, jobs, &|i, next, workspace| {
                 let next = next.map(job);
@@ -152,25 +159,33 @@ impl Call<'_> {
 
         // Every chunk by itself, then their merging, in order.
         let shared = SharedOut::new(&mut *partials);
-        // The i-th task, unless its tokens see nothing of the chunk.
+        // The i-th task: first job, chunk, jobs. None where its tokens see nothing of the chunk.
         let task = |i: usize| {
-            let (job, chunk) = (job(i / chunks.len()), chunks.start + i % chunks.len());
-            self.chunks(&job.tokens).contains(&chunk).then_some((job, chunk))
+            let (first, chunk, count) = match i.checked_sub(whole_chunks) {
+                None => (0, i, jobs),
+                Some(i) => {
+                    let others = chunks.len() - whole_chunks;
+                    (i / others, whole_chunks + i % others, 1)
+                }
+            };
+            let at = (chunk * jobs + first) * size.state();
+            let (job, chunk) = (job(first), chunks.start + chunk);
+            self.chunks(&job.tokens).contains(&chunk).then_some((job, chunk, at..at + count * size.state()))
         };
         each(exec, workspaces, tasks, &|i, next, workspace| {
             let next = next.and_then(task);
-            let after = next.as_ref().map(|(job, chunk)| job.first_lines(*chunk)).unwrap_or_default();
-            if let Some((job, chunk)) = task(i) {
-                // SAFETY: task i alone takes the i-th state.
-                let memory = unsafe { shared.part(i * size.state(), size.state()) };
+            let after = next.as_ref().map(|(job, chunk, _)| job.first_lines(*chunk)).unwrap_or_default();
+            if let Some((job, chunk, states)) = task(i) {
+                // SAFETY: of the tasks, this one alone has these jobs' states of this chunk.
+                let memory = unsafe { shared.part(states.start, states.len()) };
                 dispatch(exec.isa, OneChunk { job, size, chunk, after, workspace, memory });
             }
         });
         let partials = &*partials;
         each(exec, workspaces, jobs, &|i, _, workspace| {
-            let states = &partials[i * chunks.len() * size.state()..][..chunks.len() * size.state()];
+            let (states, stride) = (&partials[i * size.state()..], jobs * size.state());
             let first_chunk = chunks.start;
-            dispatch(exec.isa, Merge { job: job(i), size, first_chunk, states, workspace, out });
+            dispatch(exec.isa, Merge { job: job(i), size, first_chunk, states, stride, workspace, out });
         });
         Ok(())
     }

@@ -15,6 +15,8 @@ pub(super) struct Size {
     /// Rows of queries: tokens times heads of the group.
     pub rows: usize,
     pub head_dim: usize,
+    /// Key-value heads that a thread takes together, at most.
+    pub heads: usize,
     /// Whether keys and values are codes; what is not is computed as floats.
     pub integers: bool,
 }
@@ -81,7 +83,8 @@ impl<'a> Seen<'a> {
 /// What one thread needs for a job.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    pub queries: Queries,
+    /// By head.
+    pub queries: Vec<Queries>,
     pub rows: RowScratch,
     pub wide: WideTile,
     /// The states of the current chunk, and of the chunks so far.
@@ -97,6 +100,21 @@ pub(super) struct Queries {
     /// Where keys are codes: the queries as pairs of codes, `[rows][head_dim / 2, rounded up]`, and per row the step.
     pub codes: AlignedVec<Pair>,
     pub steps: AlignedVec<f32>,
+}
+
+impl Queries {
+    fn fit(&mut self, size: &Size) {
+        self.numbers.resize_dirty(size.rows * size.head_dim);
+        if size.integers {
+            self.codes.resize_dirty(size.rows * size.head_dim.div_ceil(2));
+            self.steps.resize_dirty(size.rows);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<f32>() * (self.numbers.capacity() + self.steps.capacity())
+            + size_of::<Pair>() * self.codes.capacity()
+    }
 }
 
 /// From where to where a row sees a tile; empty when the second is not larger.
@@ -134,10 +152,9 @@ impl Workspace {
         rows.scores.resize_dirty(size.rows * TOKEN_VECTORS);
         rows.factors.resize_dirty(size.row_vectors());
         rows.sums.resize_dirty(size.row_vectors());
-        queries.numbers.resize_dirty(size.rows * size.head_dim);
+        queries.resize_with(queries.len().max(size.heads), Queries::default);
+        queries[..size.heads].iter_mut().for_each(|queries| queries.fit(size));
         if size.integers {
-            queries.codes.resize_dirty(size.rows * size.head_dim.div_ceil(2));
-            queries.steps.resize_dirty(size.rows);
             rows.weights.resize_dirty(size.rows * KvBlock::TOKENS / 2);
             rows.steps.resize_dirty(size.rows);
             wide.key_codes.resize_dirty(size.head_dim.div_ceil(2) * TOKEN_VECTORS);
@@ -153,11 +170,10 @@ impl Workspace {
     fn bytes(&self) -> usize {
         let Self { queries, rows, wide, current, merged } = self;
         let vectors = [&rows.scores, &rows.factors, &rows.sums, &wide.keys, &wide.values, current, merged];
-        let pairs = [&queries.codes, &rows.weights];
-        let numbers = [&queries.numbers, &queries.steps, &rows.steps];
-        size_of::<f32>() * numbers.map(AlignedVec::capacity).iter().sum::<usize>()
+        queries.iter().map(Queries::bytes).sum::<usize>()
+            + size_of::<f32>() * rows.steps.capacity()
             + size_of::<Bounds>() * rows.bounds.capacity()
-            + size_of::<Pair>() * pairs.map(AlignedVec::capacity).iter().sum::<usize>()
+            + size_of::<Pair>() * rows.weights.capacity()
             + size_of::<[Pair; LANES]>() * (wide.key_codes.capacity() + wide.value_codes.capacity())
             + size_of::<[f32; LANES]>() * vectors.map(AlignedVec::capacity).iter().sum::<usize>()
     }
