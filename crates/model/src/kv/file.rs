@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `CHALOTKV` |
-//! | 4 | version, 1 |
+//! | 4 | version, 2 |
 //! | 4 | type of keys and values: 0 f32, 1 f16, 2 int8 |
 //! | 16 | the model's [`Fingerprint`] |
 //! | 3 x 8 | layers, key-value heads, width of a head |
@@ -30,7 +30,7 @@ use crate::sequence::{Sequence, SequenceOptions};
 use crate::weights::Model;
 
 const MAGIC: &[u8; 8] = b"CHALOTKV";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Int8];
 const HEADER: usize = 80;
 const CHECKSUM: usize = 16;
@@ -201,7 +201,7 @@ impl<T: Write> Hashing<T> {
     }
 
     fn block(&mut self, block: &KvBlock) -> io::Result<()> {
-        block.parts().into_iter().try_for_each(|part| self.put(part))
+        self.put(block.as_bytes())
     }
 }
 
@@ -349,9 +349,7 @@ impl<'a> Reader<'a> {
     fn blocks(&mut self, kv: &mut KvCache, tokens: usize) -> Result<(), KvFileError> {
         for layer in &mut kv.layers {
             for block in layer.blocks.iter_mut().filter_map(|block| block.unique()) {
-                for part in block.parts_mut() {
-                    self.fill(part)?;
-                }
+                self.fill(block.as_bytes_mut())?;
             }
             layer.len = tokens;
         }

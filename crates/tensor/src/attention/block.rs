@@ -71,48 +71,57 @@ pub(super) enum Storage {
 /// Keys lie transposed, so that 64 scores are four vectors; values lie as rows, padded to whole vectors.
 #[derive(Clone, Debug)]
 pub(super) struct Planes<T: Pod> {
-    /// `[kv_heads][head_dim][64]`, in vectors.
-    keys: AlignedVec<[T; LANES]>,
-    /// `[kv_heads][64][head_dim, rounded up to 16]`, in vectors.
-    values: AlignedVec<[T; LANES]>,
+    /// By head the keys, `[head_dim][64]`, then the values, `[64][head_dim, rounded up to 16]`, in vectors: so that what is
+    /// read together lies together.
+    heads: AlignedVec<[T; LANES]>,
 }
 
 /// Vectors across the 64 tokens of a block.
 pub(super) const TOKEN_VECTORS: usize = KvBlock::TOKENS / LANES;
 
+/// Vectors of a head's keys and of its values.
+#[inline(always)]
+fn lens(head_dim: usize) -> [usize; 2] {
+    [head_dim * TOKEN_VECTORS, KvBlock::TOKENS * head_dim.div_ceil(LANES)]
+}
+
 impl<T: Pod> Planes<T> {
-    /// Vectors of keys and of values.
-    fn lens(kv_heads: usize, head_dim: usize) -> [usize; 2] {
-        [head_dim * TOKEN_VECTORS, KvBlock::TOKENS * head_dim.div_ceil(LANES)].map(|len| kv_heads * len)
+    fn bytes_of(kv_heads: usize, head_dim: usize) -> usize {
+        kv_heads * lens(head_dim).iter().sum::<usize>() * size_of::<[T; LANES]>()
     }
 
     /// The planes of `n` blocks, which share a memory.
     fn zeroed(kv_heads: usize, head_dim: usize, n: usize) -> Option<impl Iterator<Item = Self>> {
-        let [keys, values] = Self::lens(kv_heads, head_dim);
-        let mut memory = AlignedVec::try_zeroed(n.checked_mul(keys + values)?)?;
-        Some((0..n).map(move |_| Self { keys: memory.split_to(keys), values: memory.split_to(values) }))
+        let len = kv_heads * lens(head_dim).iter().sum::<usize>();
+        let mut memory = AlignedVec::try_zeroed(n.checked_mul(len)?)?;
+        Some((0..n).map(move |_| Self { heads: memory.split_to(len) }))
     }
 
     /// Makes the slots from `slot` on zero.
     fn clear(&mut self, slot: usize, head_dim: usize) {
-        for keys in self.keys.as_flattened_mut().chunks_exact_mut(KvBlock::TOKENS) {
-            keys[slot..].fill(T::zeroed());
-        }
-        let row = head_dim.div_ceil(LANES);
-        for values in self.values.chunks_exact_mut(KvBlock::TOKENS * row) {
-            values[slot * row..].fill([T::zeroed(); LANES]);
+        let [keys, values] = lens(head_dim);
+        for head in self.heads.chunks_exact_mut(keys + values) {
+            let (keys, values) = head.split_at_mut(keys);
+            for keys in keys.as_flattened_mut().chunks_exact_mut(KvBlock::TOKENS) {
+                keys[slot..].fill(T::zeroed());
+            }
+            values[slot * head_dim.div_ceil(LANES)..].fill([T::zeroed(); LANES]);
         }
     }
 
-    fn bytes(&self) -> usize {
-        size_of_val(&*self.keys) + size_of_val(&*self.values)
+    fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.heads)
+    }
+
+    fn as_bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.heads)
     }
 
     #[inline(always)]
     pub(super) fn head(&self, head: usize, head_dim: usize) -> Head<'_, T> {
-        let keys = head_dim * TOKEN_VECTORS;
-        let values = KvBlock::TOKENS * head_dim.div_ceil(LANES);
-        Head { keys: &self.keys[head * keys..][..keys], values: &self.values[head * values..][..values] }
+        let [keys, values] = lens(head_dim);
+        let (keys, values) = self.heads[head * (keys + values)..][..keys + values].split_at(keys);
+        Head { keys, values }
     }
 }
 
@@ -172,10 +181,9 @@ impl KvBlock {
 
     /// Bytes of a block before it is there.
     pub fn bytes_of(ty: KvType, kv_heads: usize, head_dim: usize) -> usize {
-        let vectors = || Planes::<f32>::lens(kv_heads, head_dim).iter().sum::<usize>();
         match ty {
-            KvType::F32 => vectors() * size_of::<[f32; LANES]>(),
-            KvType::F16 => vectors() * size_of::<[f16; LANES]>(),
+            KvType::F32 => Planes::<f32>::bytes_of(kv_heads, head_dim),
+            KvType::F16 => Planes::<f16>::bytes_of(kv_heads, head_dim),
             KvType::Int8 => Codes::bytes_of(kv_heads, head_dim),
         }
     }
@@ -201,11 +209,7 @@ impl KvBlock {
 
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
-        match &self.storage {
-            Storage::F32(planes) => planes.bytes(),
-            Storage::F16(planes) => planes.bytes(),
-            Storage::Int8(codes) => codes.bytes(),
-        }
+        self.as_bytes().len()
     }
 
     /// Writes the keys and values of one or more consecutive tokens, `[tokens][kv_heads][head_dim]` each, into
@@ -229,10 +233,10 @@ impl KvBlock {
 
     /// Writes `rows`; slots and slices fit.
     pub(super) fn write_rows(&mut self, exec: &Exec, slot: usize, rows: Rows<'_>) {
-        let (kv_heads, head_dim) = (self.kv_heads, self.head_dim);
+        let head_dim = self.head_dim;
         match &mut self.storage {
-            Storage::F32(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
-            Storage::F16(planes) => dispatch(exec.isa, Write { planes, kv_heads, head_dim, slot, rows }),
+            Storage::F32(planes) => dispatch(exec.isa, Write { planes, head_dim, slot, rows }),
+            Storage::F16(planes) => dispatch(exec.isa, Write { planes, head_dim, slot, rows }),
             Storage::Int8(codes) => dispatch(exec.isa, WriteCodes { codes, head_dim, slot, rows }),
         }
     }
@@ -244,9 +248,7 @@ impl KvBlock {
             *self = other.clone();
             return;
         }
-        for (to, from) in self.parts_mut().into_iter().zip(other.parts()) {
-            to.copy_from_slice(from);
-        }
+        self.as_bytes_mut().copy_from_slice(other.as_bytes());
     }
 
     /// Makes the slots from `slot` on zero: what is not used may hold what another text left.
@@ -259,25 +261,21 @@ impl KvBlock {
         }
     }
 
-    /// The bytes of the block, in two parts: the same for the same content on every (little-endian) CPU.
-    pub fn parts(&self) -> [&[u8]; 2] {
+    /// The bytes of the block: the same for the same content on every (little-endian) CPU.
+    pub fn as_bytes(&self) -> &[u8] {
         match &self.storage {
-            Storage::F32(planes) => [&planes.keys, &planes.values].map(|part| bytemuck::cast_slice(part)),
-            Storage::F16(planes) => [&planes.keys, &planes.values].map(|part| bytemuck::cast_slice(part)),
-            Storage::Int8(codes) => [codes.as_bytes(), &[]],
+            Storage::F32(planes) => planes.as_bytes(),
+            Storage::F16(planes) => planes.as_bytes(),
+            Storage::Int8(codes) => codes.as_bytes(),
         }
     }
 
     /// The same to write to. No content is invalid, though numbers may be NaN.
-    pub fn parts_mut(&mut self) -> [&mut [u8]; 2] {
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.storage {
-            Storage::F32(Planes { keys, values }) => {
-                [bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values)]
-            }
-            Storage::F16(Planes { keys, values }) => {
-                [bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values)]
-            }
-            Storage::Int8(codes) => [codes.as_bytes_mut(), &mut []],
+            Storage::F32(planes) => planes.as_bytes_mut(),
+            Storage::F16(planes) => planes.as_bytes_mut(),
+            Storage::Int8(codes) => codes.as_bytes_mut(),
         }
     }
 
@@ -315,7 +313,6 @@ pub(super) struct Rows<'a> {
 /// Keys to columns, values to rows.
 struct Write<'a, E: Number> {
     planes: &'a mut Planes<E>,
-    kv_heads: usize,
     head_dim: usize,
     slot: usize,
     rows: Rows<'a>,
@@ -326,10 +323,10 @@ impl<E: Number> Kernel for Write<'_, E> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let vectors = self.head_dim.div_ceil(LANES);
-        for head in 0..self.kv_heads {
-            let columns = self.planes.keys.as_flattened_mut();
-            let columns = &mut columns[head * self.head_dim * KvBlock::TOKENS..];
-            let values = &mut self.planes.values[head * KvBlock::TOKENS * vectors..];
+        let [keys, values] = lens(self.head_dim);
+        for (head, numbers) in self.planes.heads.chunks_exact_mut(keys + values).enumerate() {
+            let (columns, values) = numbers.split_at_mut(keys);
+            let columns = columns.as_flattened_mut();
             for token in 0..self.rows.tokens {
                 let at = token * self.rows.token_stride + head * self.rows.head_stride;
                 let (k, v) = (&self.rows.k[at..][..self.head_dim], &self.rows.v[at..][..self.head_dim]);

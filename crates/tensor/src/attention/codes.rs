@@ -114,10 +114,6 @@ impl Codes {
         self.lines.as_flattened_mut()
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.lines)
-    }
-
     #[inline(always)]
     pub(super) fn lines(&self, head: usize, head_dim: usize) -> Lines<'_> {
         let Layout { keys, values } = Layout::of(head_dim);

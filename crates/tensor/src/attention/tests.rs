@@ -312,14 +312,11 @@ fn cleared_blocks_and_their_bytes() {
                 let mut other = KvBlock::new(ty, 2, head_dim);
                 let written = slot * 2 * head_dim;
                 other.write(&exec, 0, &k[..written], &v[..written]).unwrap();
-                assert_eq!(block.parts(), other.parts(), "{ty:?} {head_dim} from {slot}");
-                assert_eq!(block.parts().map(<[u8]>::len).iter().sum::<usize>(), block.bytes());
+                assert_eq!(block.as_bytes(), other.as_bytes(), "{ty:?} {head_dim} from {slot}");
                 assert_eq!(KvBlock::bytes_of(ty, 2, head_dim), block.bytes());
                 let mut copy = KvBlock::new(ty, 2, head_dim);
-                for (to, from) in copy.parts_mut().into_iter().zip(block.parts()) {
-                    to.copy_from_slice(from);
-                }
-                assert_eq!(copy.parts(), block.parts());
+                copy.as_bytes_mut().copy_from_slice(block.as_bytes());
+                assert_eq!(copy.as_bytes(), block.as_bytes());
             }
         }
     }
