@@ -11,6 +11,9 @@ use super::prefixes::Prefixes;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KvPoolOptions {
     /// Bytes of blocks at most, those of all sequences together. `None`: as many as the system gives.
+    ///
+    /// Blocks that were made in one pass (256 tokens at most by default) share a memory, which goes back to the system with the last of
+    /// them: where a text was cut off within a pass, the rest of that pass is still held but no longer counted.
     pub budget: Option<usize>,
     /// Whether sequences with equal beginnings share the blocks of these: see [`KvPool`].
     pub share: bool,

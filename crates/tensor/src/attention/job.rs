@@ -129,62 +129,55 @@ impl Job<'_, '_> {
                 } else {
                     after
                 };
-                self.head(head).tile(
-                    l,
-                    tile,
-                    next,
-                    &scratch.queries[head],
-                    scratch.rows,
-                    scratch.wide,
-                    &mut State::of(state, size),
-                );
+                self.tile(l, tile, head, next, scratch, &mut State::of(state, size));
             }
         }
     }
 
-    /// The part of a tile in the online softmax. `next` is what is read after it.
+    /// The part of a tile in the online softmax of a head. `next` is what is read after it.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "what a tile takes is kept apart")]
     fn tile<L: Lanes>(
         &self,
         l: L,
         tile: usize,
+        head: usize,
         next: Lines<'_>,
-        queries: &Queries,
-        rows: &mut RowScratch,
-        wide: &mut WideTile,
+        scratch: &mut Scratch<'_>,
         state: &mut State<'_>,
     ) {
+        let job = &self.head(head);
+        let Scratch { queries, rows, wide } = scratch;
+        let queries = &queries[head];
         let head_dim = self.call.params.head_dim;
         let base = tile * KvBlock::TOKENS;
         match (self.call.blocks)(tile).storage() {
             Storage::F32(planes) => {
-                let now = planes.head(self.kv_head, head_dim);
-                l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
+                let now = planes.head(job.kv_head, head_dim);
+                l.call(FloatTile { job, base, queries: &queries.numbers, now, next, rows, state });
             }
             // Read once or twice: widened on the way.
-            Storage::F16(planes) if self.rows() <= ROWS => {
-                let now = planes.head(self.kv_head, head_dim);
-                l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
+            Storage::F16(planes) if job.rows() <= ROWS => {
+                let now = planes.head(job.kv_head, head_dim);
+                l.call(FloatTile { job, base, queries: &queries.numbers, now, next, rows, state });
             }
             Storage::F16(planes) => {
-                let stored = planes.head(self.kv_head, head_dim);
+                let stored = planes.head(job.kv_head, head_dim);
                 l.call(Widen { from: stored.keys, to: &mut wide.keys });
                 l.call(Widen { from: stored.values, to: &mut wide.values });
                 let now = Head { keys: &wide.keys, values: &wide.values };
-                l.call(FloatTile { job: self, base, queries: &queries.numbers, now, next, rows, state });
+                l.call(FloatTile { job, base, queries: &queries.numbers, now, next, rows, state });
             }
             Storage::Int8(codes) => {
-                let now = codes.head(self.kv_head, head_dim);
+                let now = codes.head(job.kv_head, head_dim);
                 let scales = [now.key_scales, now.value_scales];
-                if self.rows() <= ROWS {
+                if job.rows() <= ROWS {
                     let now = Head { keys: now.keys, values: now.values };
-                    l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
+                    l.call(IntegerTile { job, base, queries, now, scales, next, rows, state });
                 } else {
                     l.call(WidenCodes { from: now.keys, to: &mut wide.key_codes });
                     l.call(WidenCodes { from: now.values, to: &mut wide.value_codes });
                     let now = Head { keys: &wide.key_codes, values: &wide.value_codes };
-                    l.call(IntegerTile { job: self, base, queries, now, scales, next, rows, state });
+                    l.call(IntegerTile { job, base, queries, now, scales, next, rows, state });
                 }
             }
         }
@@ -305,8 +298,9 @@ impl Kernel for OneChunk<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Workspace { queries, rows, wide, .. } = self.workspace;
-        for head in 0..self.memory.len() / self.size.state() {
-            self.job.head(head).gather(l, &mut queries[head]);
+        let heads = self.memory.len() / self.size.state();
+        for (head, queries) in queries[..heads].iter_mut().enumerate() {
+            self.job.head(head).gather(l, queries);
         }
         let scratch = &mut Scratch { queries, rows, wide };
         self.job.chunk(l, self.chunk, self.after, scratch, self.memory, &self.size);

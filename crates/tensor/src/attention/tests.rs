@@ -151,6 +151,19 @@ fn chunks_are_merged_in_order() {
     }
 }
 
+/// Long enough that three threads take all heads of a chunk together.
+#[test]
+fn heads_that_are_taken_together() {
+    for (total, m) in [(4200, 1), (4097, 3)] {
+        for ty in [KvType::F32, KvType::F16, KvType::Int8] {
+            for window in [None, Some(3500)] {
+                let params = AttentionParams { window, ..params(6, 3, 20) };
+                check(&Case::new(params, ty, total, m, 3.0), 1e-5);
+            }
+        }
+    }
+}
+
 #[test]
 fn windows_end_anywhere() {
     for window in [1, 2, 5, 17, 63, 64, 65, 100, 128, 200, 1000] {
