@@ -118,9 +118,14 @@ impl<T: Pod> Planes<T> {
     }
 
     #[inline(always)]
+    fn numbers(&self, head: usize, head_dim: usize) -> &[[T; LANES]] {
+        let len = lens(head_dim).iter().sum::<usize>();
+        &self.heads[head * len..][..len]
+    }
+
+    #[inline(always)]
     pub(super) fn head(&self, head: usize, head_dim: usize) -> Head<'_, T> {
-        let [keys, values] = lens(head_dim);
-        let (keys, values) = self.heads[head * (keys + values)..][..keys + values].split_at(keys);
+        let (keys, values) = self.numbers(head, head_dim).split_at(lens(head_dim)[0]);
         Head { keys, values }
     }
 }
@@ -130,27 +135,6 @@ impl<T: Pod> Planes<T> {
 pub(super) struct Head<'a, T> {
     pub keys: &'a [[T; LANES]],
     pub values: &'a [[T; LANES]],
-}
-
-impl<'a, T: Pod> Head<'a, T> {
-    fn lines(self) -> Lines<'a> {
-        Lines { keys: bytemuck::cast_slice(self.keys), values: bytemuck::cast_slice(self.values) }
-    }
-}
-
-/// The memory of a head's keys and values, whatever the type.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Lines<'a> {
-    pub keys: &'a [CacheLine],
-    pub values: &'a [CacheLine],
-}
-
-impl<'a> Lines<'a> {
-    /// The first values, one in `n`, and the others.
-    #[inline(always)]
-    pub(super) fn split_values(&self, n: usize) -> (&'a [CacheLine], &'a [CacheLine]) {
-        self.values.split_at(self.values.len() / n)
-    }
 }
 
 impl KvBlock {
@@ -280,10 +264,10 @@ impl KvBlock {
     }
 
     /// The memory of a head.
-    pub(super) fn lines(&self, head: usize) -> Lines<'_> {
+    pub(super) fn lines(&self, head: usize) -> &[CacheLine] {
         match &self.storage {
-            Storage::F32(planes) => planes.head(head, self.head_dim).lines(),
-            Storage::F16(planes) => planes.head(head, self.head_dim).lines(),
+            Storage::F32(planes) => bytemuck::cast_slice(planes.numbers(head, self.head_dim)),
+            Storage::F16(planes) => bytemuck::cast_slice(planes.numbers(head, self.head_dim)),
             Storage::Int8(codes) => codes.lines(head, self.head_dim),
         }
     }

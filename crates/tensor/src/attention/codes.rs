@@ -6,7 +6,7 @@ use chalot_simd::AlignedVec;
 
 use super::{
     KvBlock,
-    block::{Lines, Rows, TOKEN_VECTORS},
+    block::{Rows, TOKEN_VECTORS},
     tile::CacheLine,
 };
 use crate::math::lanes::{Kernel, LANES, Lanes, Pair};
@@ -115,15 +115,14 @@ impl Codes {
     }
 
     #[inline(always)]
-    pub(super) fn lines(&self, head: usize, head_dim: usize) -> Lines<'_> {
+    pub(super) fn lines(&self, head: usize, head_dim: usize) -> &[CacheLine] {
         let Layout { keys, values } = Layout::of(head_dim);
-        let lines = &self.lines[head * (keys + values)..][..keys + values];
-        Lines { keys: &lines[..keys], values: &lines[keys..] }
+        &self.lines[head * (keys + values)..][..keys + values]
     }
 
     #[inline(always)]
     pub(super) fn head(&self, head: usize, head_dim: usize) -> HeadCodes<'_> {
-        let Lines { keys, values } = self.lines(head, head_dim);
+        let (keys, values) = self.lines(head, head_dim).split_at(Layout::of(head_dim).keys);
         let ((key_scales, keys), (value_scales, values)) =
             (keys.split_at(SCALE_LINES), values.split_at(SCALE_LINES));
         HeadCodes {

@@ -3,19 +3,20 @@ use std::ops::Range;
 
 use super::{
     KvBlock,
-    block::{Head, Lines, TOKEN_VECTORS},
+    block::{Head, TOKEN_VECTORS},
     job::Job,
     softmax::{Scoring, rescale, softmax_row},
     state::{RowScratch, State},
-    tile::{Number, Product, ROWS, Start, share},
+    tile::{CacheLine, Number, Product, ROWS, Start, phase, share},
 };
 use crate::math::lanes::{Kernel, LANES, Lanes};
 
 /// The factor of a sum that is kept.
 const KEEP: [f32; ROWS] = [1.0; ROWS];
 
-/// One in so many of the next values is fetched while scores become weights, so that memory does not rest then.
-const EARLY: usize = 8;
+/// The parts of the next tile that are fetched during scores, soft-max and outputs, in 16ths: as the times are, so that memory
+/// never rests.
+const FETCH: [usize; 3] = [7, 2, 7];
 
 /// One tile of keys and values for all rows of a job.
 pub(super) struct FloatTile<'a, 'call, 'state, E> {
@@ -26,8 +27,8 @@ pub(super) struct FloatTile<'a, 'call, 'state, E> {
     pub queries: &'a [f32],
     /// The tile's keys and values.
     pub now: Head<'a, E>,
-    /// The stored keys and values of the tile after it.
-    pub next: Lines<'a>,
+    /// What is read after it.
+    pub next: &'a [CacheLine],
     pub rows: &'a mut RowScratch,
     pub state: &'a mut State<'state>,
 }
@@ -61,7 +62,7 @@ impl<E: Number> FloatTile<'_, '_, '_, E> {
                 k: 0..head_dim,
                 b: self.now.keys,
                 b_stride: TOKEN_VECTORS,
-                next: share(self.next.keys, first..first + rows, self.job.rows()),
+                next: share(phase(self.next, FETCH, 0), first..first + rows, self.job.rows()),
                 c: &mut self.rows.scores[first * TOKEN_VECTORS..],
                 c_stride: TOKEN_VECTORS,
                 cols: from / LANES..to.div_ceil(LANES),
@@ -81,9 +82,9 @@ impl<E: Number> FloatTile<'_, '_, '_, E> {
         let maxima = self.state.max.as_flattened_mut();
         let factors = self.rows.factors.as_flattened_mut();
         let sums = self.rows.sums.as_flattened_mut();
-        let (early, _) = self.next.split_values(EARLY);
+        let soon = phase(self.next, FETCH, 1);
         for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
-            for line in share(early, r..r + 1, rows) {
+            for line in share(soon, r..r + 1, rows) {
                 l.prefetch(line);
             }
             let bounds = self.rows.bounds[r];
@@ -141,7 +142,7 @@ impl<E: Number> FloatTile<'_, '_, '_, E> {
             k: keys,
             b: self.now.values,
             b_stride: vectors,
-            next: share(self.next.split_values(EARLY).1, first..first + rows, self.job.rows()),
+            next: share(phase(self.next, FETCH, 2), first..first + rows, self.job.rows()),
             c: &mut self.state.out[first * vectors..],
             c_stride: vectors,
             cols: 0..vectors,

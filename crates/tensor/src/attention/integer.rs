@@ -3,20 +3,21 @@
 //! Sums of codes are exact, so what a query does not see may stand in them, or, as a weight of zero, count nothing.
 use super::{
     KvBlock,
-    block::{Head, Lines, TOKEN_VECTORS},
+    block::{Head, TOKEN_VECTORS},
     codes::Scales,
     job::Job,
     softmax::{Scoring, quantize_weights, rescale, softmax_row},
     state::{Queries, RowScratch, State},
-    tile::{Element, Product, ROWS, Start, share},
+    tile::{CacheLine, Element, Product, ROWS, Start, phase, share},
 };
 use crate::math::lanes::{Kernel, LANES, Lanes, Pair};
 
 /// Pairs of tokens.
 const TOKEN_PAIRS: usize = KvBlock::TOKENS / 2;
 
-/// One in so many of the next values is fetched while scores become weights, so that memory does not rest then.
-const EARLY: usize = 2;
+/// The parts of the next tile that are fetched during scores, soft-max and outputs, in 16ths: as the times are, so that memory
+/// never rests.
+const FETCH: [usize; 3] = [7, 5, 4];
 
 /// One tile of keys and values for all rows of a job.
 pub(super) struct IntegerTile<'a, 'call, 'state, E> {
@@ -28,8 +29,8 @@ pub(super) struct IntegerTile<'a, 'call, 'state, E> {
     pub now: Head<'a, E>,
     /// The scales of its keys and values.
     pub scales: [&'a Scales; 2],
-    /// The stored keys and values of the tile after it.
-    pub next: Lines<'a>,
+    /// What is read after it.
+    pub next: &'a [CacheLine],
     pub rows: &'a mut RowScratch,
     pub state: &'a mut State<'state>,
 }
@@ -63,7 +64,7 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
                 k: 0..pairs,
                 b: self.now.keys,
                 b_stride: TOKEN_VECTORS,
-                next: share(self.next.keys, first..first + rows, self.job.rows()),
+                next: share(phase(self.next, FETCH, 0), first..first + rows, self.job.rows()),
                 c: &mut self.rows.scores[first * TOKEN_VECTORS..],
                 c_stride: TOKEN_VECTORS,
                 cols: from / LANES..to.div_ceil(LANES),
@@ -85,9 +86,9 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
         let factors = self.rows.factors.as_flattened_mut();
         let sums = self.rows.sums.as_flattened_mut();
         let weights = bytemuck::cast_slice_mut::<Pair, [[i16; LANES]; TOKEN_VECTORS]>(&mut self.rows.weights);
-        let (early, _) = self.next.split_values(EARLY);
+        let soon = phase(self.next, FETCH, 1);
         for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
-            for line in share(early, 2 * r..2 * r + 1, 2 * rows) {
+            for line in share(soon, 2 * r..2 * r + 1, 2 * rows) {
                 l.prefetch(line);
             }
             let bounds = self.rows.bounds[r];
@@ -100,7 +101,7 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
                     l.store(l.mul(l.mul(l.load(sum), l.load(&key_scales[i])), step), sum);
                 }
                 (maxima[r], sums[r]) = softmax_row(l, &scoring, row, bounds, maxima[r]);
-                for line in share(early, 2 * r + 1..2 * r + 2, 2 * rows) {
+                for line in share(soon, 2 * r + 1..2 * r + 2, 2 * rows) {
                     l.prefetch(line);
                 }
                 self.rows.steps[r] = quantize_weights(l, row, value_scales, bounds, &mut weights[r]);
@@ -144,7 +145,7 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
             k: from / 2..to.div_ceil(2),
             b: self.now.values,
             b_stride: vectors,
-            next: share(self.next.split_values(EARLY).1, first..first + rows, self.job.rows()),
+            next: share(phase(self.next, FETCH, 2), first..first + rows, self.job.rows()),
             c: &mut self.state.out[first * vectors..],
             c_stride: vectors,
             cols: 0..vectors,

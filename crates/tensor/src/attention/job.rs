@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use super::{
     KvBlock,
-    block::{Head, Lines, Storage},
+    block::{Head, Storage},
     codes::{largest_query, quantize_query},
     float::FloatTile,
     integer::IntegerTile,
     plan::{CHUNK, Call},
     state::{Bounds, Queries, RowScratch, Seen, Size, State, WideTile, Workspace},
-    tile::{Number, ROWS},
+    tile::{CacheLine, Number, ROWS},
 };
 use crate::{
     math::{
@@ -97,7 +97,7 @@ impl Job<'_, '_> {
     }
 
     /// The memory of the first tile of `chunk`.
-    pub(super) fn first_lines(&self, chunk: usize) -> Lines<'_> {
+    pub(super) fn first_lines(&self, chunk: usize) -> &[CacheLine] {
         (self.call.blocks)(self.tiles(chunk).start).lines(self.kv_head)
     }
 
@@ -107,7 +107,7 @@ impl Job<'_, '_> {
         &self,
         l: L,
         chunk: usize,
-        after: Lines<'_>,
+        after: &[CacheLine],
         scratch: &mut Scratch<'_>,
         states: &mut [[f32; LANES]],
         size: &Size,
@@ -141,7 +141,7 @@ impl Job<'_, '_> {
         l: L,
         tile: usize,
         head: usize,
-        next: Lines<'_>,
+        next: &[CacheLine],
         scratch: &mut Scratch<'_>,
         state: &mut State<'_>,
     ) {
@@ -252,7 +252,7 @@ impl Job<'_, '_> {
 pub(super) struct Whole<'a, 'call> {
     pub job: Job<'a, 'call>,
     /// What this thread reads after it.
-    pub after: Lines<'a>,
+    pub after: &'a [CacheLine],
     pub size: Size,
     pub workspace: &'a mut Workspace,
     pub out: &'a SharedOut<'a, f32>,
@@ -287,7 +287,7 @@ pub(super) struct OneChunk<'a, 'call> {
     pub size: Size,
     pub chunk: usize,
     /// What this thread reads after it.
-    pub after: Lines<'a>,
+    pub after: &'a [CacheLine],
     pub workspace: &'a mut Workspace,
     /// `[heads][size.state()]`.
     pub memory: &'a mut [[f32; LANES]],

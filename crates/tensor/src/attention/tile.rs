@@ -163,6 +163,17 @@ pub(super) fn share(lines: &[CacheLine], done: Range<usize>, all: usize) -> &[Ca
     }
 }
 
+/// The lines to fetch in one of the three phases of a tile (scores, soft-max, outputs), which have `parts` 16ths of them.
+#[inline(always)]
+pub(super) fn phase(lines: &[CacheLine], parts: [usize; 3], phase: usize) -> &[CacheLine] {
+    let before = match phase {
+        0 => 0,
+        1 => parts[0],
+        _ => parts[0] + parts[1],
+    };
+    share(lines, before..before + parts[phase], 16)
+}
+
 /// What a sum starts from.
 #[derive(Clone, Copy)]
 pub(super) enum Start<'a> {
