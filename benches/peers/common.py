@@ -368,7 +368,10 @@ OUR_COLOUR = "#c2571a"
 
 def plot(title, groups):
     """An SVG: for each group bars of the medians, a thin line from the lowest to the highest sample, and the ratio."""
-    width, left, right, bar, gap = 860, 300, 150, 13, 9
+    right, bar, gap = 150, 13, 9
+    # Some 7 units a character of the longest title, whatever the font.
+    left = max([300, *(20 + 7 * len(entry.case.title) for _, entries in groups for entry in entries)])
+    width = left + 560
     parts, y = [], 34
 
     def text(x, y, words, size=12, anchor="start", weight="normal", colour="#222"):
