@@ -43,6 +43,10 @@ fn decode() {
     let gbs = bytes * number(&report, "tokens_per_second") / 1e9;
     assert_near(number(&report, "bandwidth_share"), gbs / number(&report, "bandwidth_gbs"));
     assert!(number(&report, "tokens_per_second_without_past") > 0.0);
+    let reading = number(&report, "kv_bytes_per_token") / 1e9 / number(&report, "bandwidth_gbs");
+    let shallow = 1.0 / number(&report, "tokens_per_second_without_past");
+    let token = 1.0 / number(&report, "tokens_per_second");
+    assert_near(number(&report, "token_over_reading"), token / (shallow + reading));
     // Two heads of 16, two layers, f32, and 3 tokens before the six.
     assert_eq!(number(&report, "kv_bytes_per_token"), f64::from(2 * 2 * 2 * 16 * 4 * 6));
 }

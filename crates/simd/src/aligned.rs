@@ -24,7 +24,7 @@ use crate::huge;
 /// assert_eq!(x.as_ptr().addr() % AlignedVec::<f32>::ALIGN, 0);
 /// ```
 pub struct AlignedVec<T> {
-    /// The elements' bytes, from an aligned address on; empty, or with what was cut off to reach it. Plain bytes, because
+    /// The elements' bytes, from an aligned address on; an allocation may have several such parts. Plain bytes, because
     /// only for small alignments does the allocator hand out untouched zero pages: asking it for 64-byte alignment
     /// writes every byte (and packing a model's weights would touch all memory twice, on one thread).
     memory: BytesMut,

@@ -34,21 +34,13 @@ struct Report {
     bandwidth_gbs: f64,
     /// Bytes that tokens read per second, as a share of it.
     bandwidth_share: f64,
-    #[serde(flatten)]
-    past: Option<Past>,
-}
-
-/// What a token pays for those before it.
-#[derive(Serialize)]
-struct Past {
-    /// Bytes of keys and values that a token reads.
-    kv_bytes_per_token: u64,
-    /// The speed without a past, measured in turn.
-    tokens_per_second_without_past: f64,
-    /// The time to read these bytes at the bandwidth, as a share of what the past costs.
-    kv_share: f64,
+    /// With a depth: bytes of keys and values that a token reads, the speed without a past, measured in turn, and the time to
+    /// read them at the bandwidth as a share of what the past costs.
+    kv_bytes_per_token: Option<u64>,
+    tokens_per_second_without_past: Option<f64>,
+    kv_share: Option<f64>,
     /// The time of a token over that without a past and to read these bytes at the bandwidth.
-    token_over_reading: f64,
+    token_over_reading: Option<f64>,
 }
 
 pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
@@ -87,12 +79,7 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
         let bytes = shape.block_bytes() as u64 * shape.layers as u64 * depth as u64 / 64;
         let without = median(without_past);
         let (token, shallow, reading) = (1.0 / tokens_per_second, 1.0 / without, bytes as f64 / bandwidth);
-        Past {
-            kv_bytes_per_token: bytes,
-            tokens_per_second_without_past: without,
-            kv_share: reading / (token - shallow),
-            token_over_reading: token / (shallow + reading),
-        }
+        (bytes, without, reading / (token - shallow), token / (shallow + reading))
     });
     let report = Report {
         described: subject.described,
@@ -101,7 +88,10 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
         bytes_per_token,
         bandwidth_gbs: bandwidth / 1e9,
         bandwidth_share: bytes_per_token as f64 * tokens_per_second / bandwidth,
-        past,
+        kv_bytes_per_token: past.map(|(bytes, ..)| bytes),
+        tokens_per_second_without_past: past.map(|(_, speed, ..)| speed),
+        kv_share: past.map(|(.., share, _)| share),
+        token_over_reading: past.map(|(.., over)| over),
     };
     if args.json { print_json(&report) } else { report.print() }
 }
@@ -116,13 +106,16 @@ impl Report {
         writeln!(out, "weights             {gbs:.1} GB/s")?;
         writeln!(out, "read bandwidth      {:.1} GB/s", self.bandwidth_gbs)?;
         writeln!(out, "share               {}", percent(self.bandwidth_share))?;
-        if let Some(past) = &self.past {
-            let speed = past.tokens_per_second_without_past;
+        if let (Some(read), Some(speed), Some(share), Some(over)) = (
+            self.kv_bytes_per_token,
+            self.tokens_per_second_without_past,
+            self.kv_share,
+            self.token_over_reading,
+        ) {
             let cost = 1e3 / self.tokens_per_second - 1e3 / speed;
             writeln!(out, "without the past    {speed:.2} tokens per second")?;
-            writeln!(out, "the past            {cost:.2} ms, {} read", bytes(past.kv_bytes_per_token))?;
-            writeln!(out, "share               {}", percent(past.kv_share))?;
-            let over = past.token_over_reading;
+            writeln!(out, "the past            {cost:.2} ms, {} read", bytes(read))?;
+            writeln!(out, "share               {}", percent(share))?;
             writeln!(out, "a token takes       {over:.2} times as long as without the past and reading it")?;
         }
         Ok(())
