@@ -14,12 +14,14 @@
 //! ```
 
 mod aligned;
+mod arena;
 pub mod bytes;
 mod cpu;
 mod huge;
 mod isa;
 
 pub use aligned::AlignedVec;
+pub use arena::Arena;
 pub use cpu::{cpu_features, cpu_name};
 pub use huge::ask_for_huge_pages;
 pub use isa::{Isa, IsaKind, UnknownIsa};

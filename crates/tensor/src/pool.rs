@@ -26,6 +26,7 @@
 use std::{
     any::Any,
     fmt,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, PoisonError, atomic::Ordering},
 };
@@ -64,7 +65,8 @@ struct Padded<T>(T);
 
 struct Shared {
     gate: Padded<AtomicU64>,
-    next_task: Padded<AtomicUsize>,
+    /// One counter a thread, the caller first: tasks that have been claimed of its part.
+    claimed: Vec<Padded<AtomicUsize>>,
     /// Written by the one caller that holds `busy` while the gate is closed and nobody is inside;
     /// read by workers that are inside.
     job: UnsafeCell<Option<Job>>,
@@ -113,7 +115,7 @@ impl Pool {
         let workers = threads.clamp(1, MAX_THREADS) - 1;
         let shared = Arc::new(Shared {
             gate: Padded(AtomicU64::new(0)),
-            next_task: Padded(AtomicUsize::new(0)),
+            claimed: (0..=workers).map(|_| Padded(AtomicUsize::new(0))).collect(),
             job: UnsafeCell::new(None),
             busy: Padded(AtomicBool::new(false)),
             shutdown: AtomicBool::new(false),
@@ -168,7 +170,7 @@ impl Pool {
         }
         self.open(tasks, f);
         self.wake((tasks - 1).min(self.workers.len()));
-        self.shared.claim_tasks(f, tasks);
+        self.shared.claim_tasks(0, f, tasks);
         self.close();
         // Ordered by the gate, which every worker has left.
         let payload = match self.shared.panicked.swap(false, Ordering::Relaxed) {
@@ -199,7 +201,7 @@ impl Pool {
         };
         // SAFETY: this thread holds `busy`, the gate is closed and nobody is inside: no one else looks at `job`.
         shared.job.with_mut(|job| unsafe { *job = Some(Job { f, tasks }) });
-        shared.next_task.0.store(0, Ordering::Relaxed);
+        shared.claimed.iter().for_each(|claimed| claimed.0.store(0, Ordering::Relaxed));
         let number = shared.gate.0.load(Ordering::Relaxed) & !(OPEN | INSIDE);
         // Release: who joins sees the job and the counter.
         shared.gate.0.store(number.wrapping_add(NUMBER_STEP) | OPEN, Ordering::Release);
@@ -267,7 +269,7 @@ impl Shared {
         let mut last = 0;
         let mut spins = 0;
         while !self.shutdown.load(Ordering::Acquire) {
-            if let Some(number) = self.join(last) {
+            if let Some(number) = self.join(index, last) {
                 last = number;
                 spins = 0;
             } else if spins < self.patience() {
@@ -290,7 +292,7 @@ impl Shared {
     }
 
     /// Joins the open job, if there is one after job number `last`, works on it and leaves; its number.
-    fn join(&self, last: u64) -> Option<u64> {
+    fn join(&self, index: usize, last: u64) -> Option<u64> {
         let mut gate = self.gate.0.load(Ordering::Relaxed);
         loop {
             let number = gate / NUMBER_STEP;
@@ -303,7 +305,7 @@ impl Shared {
                     // SAFETY: inside the gate; the caller writes `job` only when nobody is.
                     if let Some(job) = self.job.with(|job| unsafe { *job }) {
                         // SAFETY: the caller stays in `run`, where it borrows `f`, until everybody has left.
-                        self.claim_tasks(unsafe { &*job.f }, job.tasks);
+                        self.claim_tasks(index + 1, unsafe { &*job.f }, job.tasks);
                     }
                     // Release: pairs with the acquire in `close`.
                     self.gate.0.fetch_sub(1, Ordering::Release);
@@ -314,16 +316,23 @@ impl Shared {
         }
     }
 
-    fn claim_tasks(&self, f: &(dyn Fn(usize) + Sync), tasks: usize) {
-        loop {
-            let task = self.next_task.0.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                return;
+    /// Runs the tasks of `thread`'s part, then what is left of the others'.
+    fn claim_tasks(&self, thread: usize, f: &(dyn Fn(usize) + Sync), tasks: usize) {
+        let threads = self.claimed.len();
+        for part in (thread..threads).chain(0..thread) {
+            let Range { start, end } = part_of(tasks, part, threads);
+            let claimed = &self.claimed[part].0;
+            // Looked at first: parts of others are mostly done, and a look leaves them their line of memory.
+            while claimed.load(Ordering::Relaxed) < end - start {
+                let task = start + claimed.fetch_add(1, Ordering::Relaxed);
+                if task >= end {
+                    break;
+                }
+                run_task(f, task, |payload| {
+                    self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+                    self.panicked.store(true, Ordering::Relaxed);
+                });
             }
-            run_task(f, task, |payload| {
-                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
-                self.panicked.store(true, Ordering::Relaxed);
-            });
         }
     }
 
@@ -339,6 +348,11 @@ impl Shared {
         }
         flag.store(false, Ordering::Relaxed);
     }
+}
+
+/// The tasks that thread `part` of `threads` begins with: neighbours, so that what it reads for one leads to the next.
+fn part_of(tasks: usize, part: usize, threads: usize) -> Range<usize> {
+    tasks * part / threads..tasks * (part + 1) / threads
 }
 
 fn run_task(f: &(dyn Fn(usize) + Sync), task: usize, keep: impl FnOnce(Payload)) {

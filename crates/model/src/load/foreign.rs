@@ -1,6 +1,7 @@
 //! Weights from a file that is not in our own format: repacked into kernel order as they are asked for.
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
+use chalot_simd::Arena;
 use chalot_tensor::exec::Exec;
 use chalot_tensor::matrix::Matrix;
 
@@ -19,6 +20,8 @@ pub(super) struct Foreign<'a> {
     pub(super) norm_offset: f32,
     pub(super) exec: &'a Exec,
     pub(super) options: &'a LoadOptions<'a>,
+    /// Where the matrices are kept.
+    pub(super) arena: RefCell<Arena>,
     /// Bytes read so far.
     pub(super) done: Cell<u64>,
     /// Bytes of all tensors.
@@ -36,7 +39,8 @@ impl<'a> Foreign<'a> {
     ) -> Result<Self, ModelError> {
         store.check(config)?;
         let total = store.tensors.values().map(|stored| stored.bytes.len() as u64).sum();
-        Ok(Self { store, norm_offset, exec, options, done: Cell::new(0), total })
+        let (arena, done) = (RefCell::default(), Cell::new(0));
+        Ok(Self { store, norm_offset, exec, options, arena, done, total })
     }
 
     fn advance(&self, bytes: usize) {
@@ -59,7 +63,7 @@ impl Weights for Foreign<'_> {
         let stored = self.store.required(role, Kind::Weight, &[rows, cols])?;
         let matrix = build::matrix(self.exec, stored, usage, self.options)?;
         self.advance(stored.bytes.len());
-        Ok(matrix)
+        Ok(matrix.kept_in(&mut self.arena.borrow_mut()))
     }
 
     fn bias(&self, role: Role, len: usize) -> Result<Vec<f32>, ModelError> {
@@ -88,7 +92,8 @@ impl Weights for Foreign<'_> {
             let stored = stored.collect::<Result<Vec<_>, _>>()?;
             let matrices = build::alike(self.exec, &stored, Usage::Linear, self.options)?;
             self.advance(stored.iter().map(|stored| stored.bytes.len()).sum());
-            Ok::<_, ModelError>(matrices)
+            let arena = &mut *self.arena.borrow_mut();
+            Ok::<_, ModelError>(matrices.into_iter().map(|matrix| matrix.kept_in(arena)).collect())
         };
         Ok([stack(Projection::Gate)?, stack(Projection::Up)?, stack(Projection::Down)?])
     }

@@ -6,8 +6,7 @@
 mod trace;
 mod write;
 
-use bytes::Bytes;
-use chalot_simd::AlignedVec;
+use chalot_simd::{AlignedVec, Arena};
 use chalot_tensor::{Format, Matrix, MatrixError, MatrixSpec, ScaleBy, elementwise::Activation};
 use half::f16;
 
@@ -97,7 +96,7 @@ pub fn synthetic(
     head: Format,
     seed: u64,
 ) -> Result<Model, MatrixError> {
-    let mut maker = Maker { weights, head, seed };
+    let mut maker = Maker { weights, head, seed, arena: Arena::default() };
     let layers =
         (0..config.num_layers()).map(|index| maker.layer(&config, index)).collect::<Result<_, _>>()?;
     let embedding = maker.embedding(&config)?;
@@ -110,6 +109,8 @@ struct Maker {
     weights: Format,
     head: Format,
     seed: u64,
+    /// Where the layers' matrices are kept.
+    arena: Arena,
 }
 
 /// What the outputs of a mixture model's blocks are multiplied by. Random blocks write as much into the residual stream as
@@ -169,34 +170,8 @@ impl Maker {
         experts: &ExpertsConfig,
         output: f32,
     ) -> Result<Experts, MatrixError> {
-        let (hidden, width) = (config.hidden_size, experts.intermediate_size);
-        let parts = [(width, hidden, 1.0), (width, hidden, 1.0), (hidden, width, output)];
-        let parts =
-            parts.map(|(rows, cols, factor)| (MatrixSpec { format: self.weights, rows, cols }, factor));
-        let mut lens = [0; 3];
-        for (len, (spec, _)) in lens.iter_mut().zip(&parts) {
-            *len = spec.image_len()?;
-        }
-        // One piece of memory for all: matrices of less than a huge page would each lie on small ones.
-        let mut memory = AlignedVec::<u8>::zeroed(lens.iter().sum::<usize>() * experts.count);
-        let mut rest = &mut memory[..];
-        for ((spec, factor), len) in (0..experts.count).flat_map(|_| parts.iter().zip(lens)) {
-            self.seed += 1;
-            if let Some(image) = rest.split_off_mut(..len) {
-                fill_image(image, spec, self.seed, *factor);
-            }
-        }
-        let mut images = Bytes::from_owner(memory);
-        let mut next = |index: usize| {
-            let weight = Matrix::from_image(parts[index].0, images.split_to(lens[index]))?;
-            Ok::<_, MatrixError>(Linear { weight, bias: None })
-        };
-        let mut networks = Vec::with_capacity(experts.count);
-        for _ in 0..experts.count {
-            let (gate, up, down) = (next(0)?, next(1)?, next(2)?);
-            let sub_norm = config.sub_norms.then(|| vec![1.0; width]);
-            networks.push(GatedFfn { gate, up, down, sub_norm });
-        }
+        let network = |_| self.network(config, experts.intermediate_size, output);
+        let networks = (0..experts.count).map(network).collect::<Result<_, _>>()?;
         self.seed += 1;
         let weight = trace::router(experts.count, config.hidden_size, self.seed)?;
         Ok(Experts {
@@ -232,7 +207,9 @@ impl Maker {
     fn scaled(&mut self, rows: usize, cols: usize, factor: f32) -> Result<Linear, MatrixError> {
         self.seed += 1;
         let spec = MatrixSpec { format: self.weights, rows, cols };
-        Ok(Linear { weight: random_scaled(spec, self.seed, factor)?, bias: None })
+        let mut image = self.arena.take(spec.image_len()?);
+        fill_image(&mut image, &spec, self.seed, factor);
+        Ok(Linear { weight: Matrix::from_image(spec, image.into_bytes())?, bias: None })
     }
 }
 
@@ -241,17 +218,13 @@ impl Maker {
 /// # Errors
 /// [`MatrixError`] when the specification is impossible.
 pub fn random_matrix(spec: MatrixSpec, seed: u64) -> Result<Matrix, MatrixError> {
-    random_scaled(spec, seed, 1.0)
-}
-
-/// The same with outputs of `factor` times that size; the weights of the float formats, which have no scales, stay as they are.
-fn random_scaled(spec: MatrixSpec, seed: u64, factor: f32) -> Result<Matrix, MatrixError> {
     let mut image = AlignedVec::<u8>::zeroed(spec.image_len()?);
-    fill_image(&mut image, &spec, seed, factor);
-    Matrix::from_image(spec, Bytes::from_owner(image))
+    fill_image(&mut image, &spec, seed, 1.0);
+    Matrix::from_image(spec, image.into_bytes())
 }
 
-/// Writes the image of such a matrix.
+/// Writes the image of such a matrix, with outputs of `factor` times that size; the weights of the float formats, which have no
+/// scales, stay as they are.
 fn fill_image(image: &mut [u8], spec: &MatrixSpec, seed: u64, factor: f32) {
     fill_weights(&mut image[spec.weights()], spec.format, seed);
     // The root mean square of the codes, so that sums of `cols` products have that of one activation.

@@ -2,6 +2,7 @@
 use std::path::Path;
 
 use chalot_formats::gguf::Value;
+use chalot_simd::Arena;
 use chalot_tensor::Format;
 
 use super::Maker;
@@ -30,7 +31,7 @@ pub fn write_synthetic(
         source,
     };
     config.validate(&path.display().to_string())?;
-    let mut maker = Maker { weights, head, seed };
+    let mut maker = Maker { weights, head, seed, arena: Arena::default() };
     let mut writer = NativeWriter::spooled(path)?;
     for index in 0..config.num_layers() {
         writer.layer(index, &maker.layer(config, index).map_err(failed)?)?;

@@ -44,11 +44,15 @@ fn quantize<P: ProductLanes>(
     stride: usize,
 ) -> (f32, i32) {
     let f = p.floats();
-    let mut max = f.splat(0.0);
-    for x in x.chunks(LANES) {
-        max = f.max(f.abs(f.load_or(x, 0.0)), max);
+    // A greatest number is the same in any order: four of them need not wait for each other.
+    let mut greatest = [f.splat(0.0); 4];
+    for x in x.chunks(4 * LANES) {
+        for (greatest, x) in greatest.iter_mut().zip(x.chunks(LANES)) {
+            *greatest = f.max(f.abs(f.load_or(x, 0.0)), *greatest);
+        }
     }
-    let mut max = f.maximum(max);
+    let [a, b, c, d] = greatest;
+    let mut max = f.maximum(f.max(f.max(a, b), f.max(c, d)));
     if by_token {
         max = max.max(MIN_TOKEN_MAX);
     } else if max < MIN_GROUP_MAX {
@@ -63,9 +67,10 @@ fn quantize<P: ProductLanes>(
         let rounded = f.round(f.mul(f.load_or(x, 0.0), scale));
         let q = p.to_ints(f.min(f.max(rounded, least), greatest));
         sums = p.add(sums, q);
-        let q = p.narrow(q);
-        for (quad, &q) in quads.iter_mut().step_by(stride).zip(q.as_chunks::<4>().0) {
-            *quad = q;
+        let q: [Quad; VECTOR_QUADS] = bytemuck::cast(p.narrow(q));
+        match quads.first_chunk_mut() {
+            Some(quads) if stride == 1 => *quads = q,
+            _ => quads.iter_mut().step_by(stride).zip(q).for_each(|(quad, q)| *quad = q),
         }
     }
     for quads in quads {

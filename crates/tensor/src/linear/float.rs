@@ -3,9 +3,9 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
-    Aligned, PANEL_TOKEN_TILES,
+    Aligned, PANEL_TOKEN_TILES, PREFETCH,
     lanes::{Kernel, ProductLanes},
-    prefetch_distance, store_tiles,
+    store_tiles,
     weights::Float,
 };
 use crate::{
@@ -50,7 +50,8 @@ impl<F: Float, const D: usize, const T: usize> Kernel for Direct<'_, F, D, T> {
         let Self { product, tiles, x, first_token } = self;
         let f = p.floats();
         let x = x.as_chunks::<T>().0;
-        let prefetch = prefetch_distance(product.w.tile_len() * D);
+        // To the same place of later tiles: a shorter reach would ask again for what the neighbour has just read.
+        let prefetch = PREFETCH.next_multiple_of(product.w.tile_len() * D);
         let end = tiles.end;
         for first in tiles.step_by(D) {
             // Beyond the end the last tile is computed again, and dropped.

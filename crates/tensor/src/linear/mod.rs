@@ -57,14 +57,9 @@ pub fn matmul(exec: &Exec, w: &Matrix, x: &mut Activations, y: &mut [f32]) -> Re
     project(exec, x, [Projection { w, bias: None, y }])
 }
 
-/// How far ahead of their use weights are asked for, in bytes, where `step` bytes of tiles are read side by side.
-///
-/// A multiple of `step`, so that the same place of later tiles is meant: these tiles lie one after the other, and a
-/// shorter reach would ask again for what the neighbour has just read. At least 16 KiB: memory answers after some 100
-/// nanoseconds, in which a core reads a few thousand bytes. (Measured: docs/LOG.md, "Kernels".)
-fn prefetch_distance(step: usize) -> usize {
-    16384_usize.next_multiple_of(step)
-}
+/// How far ahead of their use weights are asked for, in bytes, where they are read one after the other: memory answers after
+/// some 100 nanoseconds, in which a core reads a few thousand. (Measured: docs/LOG.md, "A thread reads long pieces".)
+const PREFETCH: usize = 8192;
 
 /// On a cache line of its own: vectors of what a kernel keeps on the stack must not straddle two.
 #[repr(align(64))]

@@ -115,6 +115,11 @@ impl Piece {
     }
 }
 
+/// What a product of `m` tokens is beside others.
+pub(super) fn work(w: &Matrix, m: usize) -> usize {
+    w.bytes() * m
+}
+
 /// How a product is cut into pieces. The same for products of the same shape and format.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Split {
@@ -128,11 +133,11 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// For `m` tokens, where so many products share the threads: each is cut into fewer pieces then, because the beginning of a
-    /// piece waits for memory.
-    pub fn of(exec: &Exec, w: &Matrix, m: usize, products: usize) -> Self {
+    /// For `m` tokens, where products whose [`work`] is `all` share the threads: pieces of all are of about one size, so that a thread's
+    /// part of them is its part of the work.
+    pub fn of(exec: &Exec, w: &Matrix, m: usize, all: usize) -> Self {
         let tiles = w.tiles();
-        let most = (exec.pool.threads() * TASKS_PER_THREAD).div_ceil(products);
+        let most = (exec.pool.threads() * TASKS_PER_THREAD * work(w, m)).div_ceil(all.max(1)).max(1);
         if m <= exec.tiling.direct_tokens() {
             let work = w.bytes() / 4 * m.max(4);
             let row_parts = (work / exec.tiling.task_bytes()).clamp(1, most).min(tiles);

@@ -1,7 +1,7 @@
 //! Products with what surrounds them in a layer: several of one input, a bias, a gate. One fork and join each.
 use super::{
     Vectors,
-    product::{Piece, Product, Split},
+    product::{Piece, Product, Split, work},
     reference,
 };
 use crate::{
@@ -49,7 +49,8 @@ pub fn project<const N: usize>(
     for projection in &projections {
         x.make_for(exec, projection.w);
     }
-    let jobs = projections.map(|projection| Job::new(exec, projection, x, 1));
+    let all = projections.iter().map(|projection| work(projection.w, x.m())).sum();
+    let jobs = projections.map(|projection| Job::new(exec, projection, x, all));
     let count = |job: &Job<'_>| job.split.count();
     run_all(exec, jobs.iter(), count, |job, task| job.run(exec, vectors, &job.split.piece(task)));
     Ok(())
@@ -80,7 +81,8 @@ pub fn project_gated(
     };
     x.make_for(exec, gate.w);
     x.make_for(exec, up.w);
-    let (gate, up) = (Job::new(exec, gate, x, 1), Job::new(exec, up, x, 1));
+    let all = work(gate.w, x.m());
+    let (gate, up) = (Job::new(exec, gate, x, all), Job::new(exec, up, x, all));
     let y = SharedOut::new(y);
     exec.pool.run(gate.split.count(), &|task| {
         gate.run_gated(&up, &y, (exec, act, vectors), &gate.split.piece(task));
@@ -133,11 +135,11 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// One of so many `products` that share the threads.
-    pub fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations, products: usize) -> Self {
+    /// Shares the threads with others; `all` is the [`work`] of all of them.
+    pub fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations, all: usize) -> Self {
         let Projection { w, bias, y } = projection;
         let y = SharedOut::new(y);
-        let split = Split::of(exec, w, x.m(), products);
+        let split = Split::of(exec, w, x.m(), all);
         Self { product: Product::new(w, x, y), bias, m: x.m(), rows: w.rows(), y, split }
     }
 

@@ -1,6 +1,7 @@
 //! Products of several inputs in one fork and join: the experts of a layer, side by side.
 use super::{
     Vectors,
+    product::work,
     project::{Job, Projection, run_all},
 };
 use crate::{
@@ -49,10 +50,11 @@ pub fn project_each<'a>(
         for (input, projection) in batch.iter().flatten() {
             inputs[*input].make_for(exec, projection.w);
         }
-        let products = batch.iter().flatten().count();
+        let works = batch.iter().flatten().map(|(input, to)| work(to.w, inputs[*input].m()));
+        let all = works.sum();
         let jobs = batch.each_mut().map(|entry| {
             let (input, projection) = entry.take().filter(|(input, _)| inputs[*input].m() > 0)?;
-            Some(Job::new(exec, projection, &inputs[input], products))
+            Some(Job::new(exec, projection, &inputs[input], all))
         });
         let count = |job: &Job<'_>| job.split.count();
         run_all(exec, jobs.iter().flatten(), count, |job, task| {
@@ -92,11 +94,12 @@ pub fn project_gated_each<'a>(
             inputs[*input].make_for(exec, gate.w);
             inputs[*input].make_for(exec, up.w);
         }
-        let products = batch.iter().flatten().count();
+        let works = batch.iter().flatten().map(|network| work(network.gate.w, inputs[network.input].m()));
+        let all = works.sum();
         let jobs = batch.each_mut().map(|entry| {
             let GatedProjection { input, gate, up, y } = entry.take()?;
             let x = Some(&inputs[input]).filter(|x| x.m() > 0)?;
-            Some((Job::new(exec, gate, x, products), Job::new(exec, up, x, products), SharedOut::new(y)))
+            Some((Job::new(exec, gate, x, all), Job::new(exec, up, x, all), SharedOut::new(y)))
         });
         run_all(
             exec,

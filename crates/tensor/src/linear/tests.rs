@@ -273,7 +273,9 @@ fn any_tiling_gives_the_same_bits() {
 #[test]
 fn tilings_cut_as_they_say() {
     let w = random_matrix(&mut Random(12), Format::Trit2(ScaleBy::Tensor), 1024, 512);
-    let split = |m, tiling| product::Split::of(&Exec::new(Isa::scalar(), 2).with_tiling(tiling), &w, m, 1);
+    let split = |m, tiling| {
+        product::Split::of(&Exec::new(Isa::scalar(), 2).with_tiling(tiling), &w, m, product::work(&w, m))
+    };
     let default = Tiling::default();
     assert_eq!(split(1, default).count(), 5); // 128 KiB
     assert_eq!(split(1, Tiling::new(12, 16, 64 << 10)).count(), 2);

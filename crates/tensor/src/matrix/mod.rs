@@ -15,7 +15,7 @@ mod tests;
 use std::fmt;
 
 use bytes::Bytes;
-use chalot_simd::AlignedVec;
+use chalot_simd::{AlignedVec, Arena};
 use half::{bf16, f16};
 
 use self::spec::Layout;
@@ -67,6 +67,12 @@ impl Matrix {
         let aligned = image.as_ptr().addr().is_multiple_of(BLOCK);
         let image = if aligned { image } else { AlignedVec::from(&image[..]).into_bytes() };
         Ok(Matrix { spec, layout, image })
+    }
+
+    /// The same with its image in the arena's memory, beside those of other matrices, unless it is long.
+    #[must_use]
+    pub fn kept_in(self, arena: &mut Arena) -> Self {
+        Self { image: arena.keep(self.image), ..self }
     }
 
     /// Format and dimensions.

@@ -5,8 +5,9 @@ use super::{Integer, first_sums};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
+        PREFETCH,
         lanes::{Kernel, ProductLanes, Quad},
-        prefetch_distance, store_tiles,
+        store_tiles,
         weights::{Code, Scales, V},
     },
     math::lanes::Lanes,
@@ -29,7 +30,6 @@ const MAX_CHAINS: usize = 4;
 fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const T: usize>(
     p: P,
     blocks: &[[u8; BLOCK]],
-    prefetch: usize,
     x: &[[[Quad; T]; Q]],
     sums: &mut [P::Sums; T],
 ) {
@@ -41,7 +41,7 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const
             dots[0][t] = p.begin::<C::Range>(sums[t]);
         }
         for (block, x) in blocks.iter().zip(x) {
-            p.prefetch(block.as_ptr().wrapping_add(prefetch));
+            p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
             let codes = C::unpack(p, p.load(block));
             for quad in 0..Q {
                 let chain = quad % chains(T, D);
@@ -68,13 +68,12 @@ fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usi
     p: P,
     places: [usize; Q],
     blocks: &[[u8; BLOCK]],
-    prefetch: usize,
     x: &[[[Quad; T]; Q]],
     sums: &mut [P::Sums; T],
 ) {
     let mut dots = [[p.begin::<C::Range>(p.splat(0)); T]; 4];
     for (block, x) in blocks.iter().zip(x) {
-        p.prefetch(block.as_ptr().wrapping_add(prefetch));
+        p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
         let codes = C::in_place(p, p.load(block));
         for quad in 0..Q {
             for t in 0..T {
@@ -110,7 +109,6 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_
         let factors = x.factors.as_chunks::<T>().0;
         let qsums = x.sums.as_chunks::<T>().0;
         let f = p.floats();
-        let prefetch = prefetch_distance(product.w.tile_len());
         for tile in tiles {
             let mut acc = [f.splat(0.0); T];
             let segments = product.w.tile_blocks(tile).chunks(product.w.segment_blocks());
@@ -121,9 +119,9 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_
                 // Of six tokens the four chains of sums leave no registers for the masks.
                 match C::PLACES.filter(|_| P::IN_PLACE && T < MAX_TOKENS) {
                     Some(places) => {
-                        add_blocks_in_place::<P, C, Q, T>(p, places, blocks, prefetch, quads, &mut sums);
+                        add_blocks_in_place::<P, C, Q, T>(p, places, blocks, quads, &mut sums);
                     }
-                    None => add_blocks::<P, C, Q, D, T>(p, blocks, prefetch, quads, &mut sums),
+                    None => add_blocks::<P, C, Q, D, T>(p, blocks, quads, &mut sums),
                 }
                 add_scaled(p, &product.scales, (tile, segment), (factors, qsums), &sums, &mut acc);
             }
