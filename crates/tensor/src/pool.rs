@@ -9,10 +9,10 @@
 //! gate = number << 32 | open << 31 | workers inside
 //! ```
 //!
-//! A worker joins by incrementing the gate while it is open, claims tasks (each thread those of a part of its own
-//! first, then what is left of the others'), and leaves by decrementing it. The caller closes the gate when no task is left to claim, and returns when nobody is
-//! inside. A worker that wakes too late finds the gate closed and was never waited for: a thread that the
-//! system keeps from running delays nobody.
+//! A worker joins by incrementing the gate while it is open, claims tasks (those of a part of its own first, then what
+//! is left of the others' parts), and leaves by decrementing it. The caller closes the gate when no task is left to
+//! claim, and returns when nobody is inside. A worker that wakes too late finds the gate closed and was never waited
+//! for: a thread that the system keeps from running delays nobody.
 //!
 //! Workers spin for a moment after a job (the next operation usually follows at once), then park; while somebody holds
 //! [`Pool::stay_awake`] (a forward pass), they spin for much longer, so that a pass wakes a thread at most once. No path

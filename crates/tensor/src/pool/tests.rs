@@ -70,6 +70,25 @@ fn writes_are_visible_to_the_caller() {
 }
 
 #[test]
+fn each_thread_begins_with_its_own_part() {
+    let pool = Pool::new(2);
+    let (barrier, others) = (Barrier::new(2), Mutex::new(Vec::new()));
+    let caller = thread::current().id();
+    for _ in 0..50 {
+        pool.run(6, &|task| {
+            // The first tasks of both parts wait for each other, so each thread holds one.
+            if task % 3 == 0 {
+                barrier.wait();
+                if thread::current().id() != caller {
+                    others.lock().unwrap().push(task);
+                }
+            }
+        });
+    }
+    assert_eq!(others.into_inner().unwrap(), [3; 50]);
+}
+
+#[test]
 fn all_threads_take_part() {
     let pool = Pool::new(3);
     let seen = Mutex::new(HashSet::new());

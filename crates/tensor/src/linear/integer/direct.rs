@@ -61,7 +61,7 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const
     }
 }
 
-/// As [`add_blocks`] with codes that are multiplied by powers of 4 where they lie: a chain of sums for each power. A multiplied
+/// As [`add_blocks`] with codes that are multiplied by powers of 4 where they lie: the chains of sums are of one power each. A multiplied
 /// chain sees a quarter of the columns, so none leaves 32 bits: 32768 * 192 * 128 < 2^31.
 #[inline(always)]
 fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usize>(
@@ -71,24 +71,30 @@ fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usi
     x: &[[[Quad; T]; Q]],
     sums: &mut [P::Sums; T],
 ) {
-    let mut dots = [[p.begin::<C::Range>(p.splat(0)); T]; 4];
+    // Few tokens have registers for a chain for each quad: two products of a block in one chain would wait for each other.
+    let apart = T <= 3;
+    let mut dots = [[p.begin::<C::Range>(p.splat(0)); T]; Q];
     for (block, x) in blocks.iter().zip(x) {
         p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
         let codes = C::in_place(p, p.load(block));
         for quad in 0..Q {
             for t in 0..T {
-                let dot = &mut dots[places[quad]][t];
+                let dot = &mut dots[if apart { quad } else { places[quad] }][t];
                 *dot = p.dot::<C::Range>(*dot, codes[quad], x[quad][t]);
             }
         }
     }
-    for t in 0..T {
-        let zero = p.splat(0);
-        let one = p.finish::<C::Range>(dots[0][t], zero);
-        let four = p.shift_right::<2>(p.finish::<C::Range>(dots[1][t], zero));
-        let sixteen = p.shift_right::<4>(p.finish::<C::Range>(dots[2][t], zero));
-        let sixty_four = p.shift_right::<6>(p.finish::<C::Range>(dots[3][t], zero));
-        sums[t] = p.add(sums[t], p.add(p.add(one, four), p.add(sixteen, sixty_four)));
+    for chain in 0..if apart { Q } else { 4 } {
+        for t in 0..T {
+            let sum = p.finish::<C::Range>(dots[chain][t], p.splat(0));
+            let sum = match if apart { places[chain] } else { chain } {
+                0 => sum,
+                1 => p.shift_right::<2>(sum),
+                2 => p.shift_right::<4>(sum),
+                _ => p.shift_right::<6>(sum),
+            };
+            sums[t] = p.add(sums[t], sum);
+        }
     }
 }
 
