@@ -45,13 +45,13 @@ fn quantize<P: ProductLanes>(
 ) -> (f32, i32) {
     let f = p.floats();
     // A greatest number is the same in any order: four of them need not wait for each other.
-    let mut greatest = [f.splat(0.0); 4];
+    let mut maxima = [f.splat(0.0); 4];
     for x in x.chunks(4 * LANES) {
-        for (greatest, x) in greatest.iter_mut().zip(x.chunks(LANES)) {
-            *greatest = f.max(f.abs(f.load_or(x, 0.0)), *greatest);
+        for (max, x) in maxima.iter_mut().zip(x.chunks(LANES)) {
+            *max = f.max(f.abs(f.load_or(x, 0.0)), *max);
         }
     }
-    let [a, b, c, d] = greatest;
+    let [a, b, c, d] = maxima;
     let mut max = f.maximum(f.max(f.max(a, b), f.max(c, d)));
     if by_token {
         max = max.max(MIN_TOKEN_MAX);

@@ -115,7 +115,7 @@ impl Piece {
     }
 }
 
-/// What a product of `m` tokens is beside others.
+/// What a product of `m` tokens costs, to be compared with others.
 pub(super) fn work(w: &Matrix, m: usize) -> usize {
     w.bytes() * m
 }
@@ -133,14 +133,14 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// For `m` tokens, where products whose [`work`] is `all` share the threads: pieces of all are of about one size, so that a thread's
-    /// part of them is its part of the work.
+    /// For `m` tokens, where products whose [`work`] is together `all` share the threads: their pieces are of about one size,
+    /// so that as many pieces are as much work for any thread.
     pub fn of(exec: &Exec, w: &Matrix, m: usize, all: usize) -> Self {
         let tiles = w.tiles();
         let most = (exec.pool.threads() * TASKS_PER_THREAD * work(w, m)).div_ceil(all.max(1)).max(1);
         if m <= exec.tiling.direct_tokens() {
-            let work = w.bytes() / 4 * m.max(4);
-            let row_parts = (work / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
+            let bytes = w.bytes() / 4 * m.max(4);
+            let row_parts = (bytes / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
             return Self { tiles, token_tiles: None, row_parts, token_parts: 1 };
         }
         let token_tiles = token_tiles(m).len();

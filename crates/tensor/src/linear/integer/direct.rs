@@ -61,7 +61,7 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const
     }
 }
 
-/// As [`add_blocks`] with codes that are multiplied by powers of 4 where they lie: the chains of sums are of one power each. A multiplied
+/// As [`add_blocks`] with codes that are multiplied by powers of 4 where they lie: each chain of sums is of one power. A multiplied
 /// chain sees a quarter of the columns, so none leaves 32 bits: 32768 * 192 * 128 < 2^31.
 #[inline(always)]
 fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usize>(
