@@ -57,6 +57,7 @@ pub fn cpu_features() -> Vec<&'static str> {
         ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
         ("gfni", is_x86_feature_detected!("gfni")),
+        ("amx-int8", crate::amx::granted()),
     ];
     all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
 }

@@ -3,6 +3,9 @@
 use std::arch::is_aarch64_feature_detected;
 use std::{fmt, str::FromStr};
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
+
 /// A set of instructions for which kernels exist, in ascending order of preference.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -22,10 +25,13 @@ pub enum IsaKind {
     Avx512,
     /// [`IsaKind::Avx512`] and the permutations of bytes of VBMI (Intel Ice Lake, AMD Zen 4 and later).
     Avx512Vbmi,
+    /// [`IsaKind::Avx512Vbmi`] and AMX, tiles of registers with products of bytes (Intel Sapphire Rapids and later), under
+    /// Linux, which gives them to a process that asks.
+    Amx,
 }
 
 impl IsaKind {
-    const ALL: [IsaKind; 7] = [
+    const ALL: [IsaKind; 8] = [
         IsaKind::Scalar,
         IsaKind::Neon,
         IsaKind::NeonDot,
@@ -33,9 +39,10 @@ impl IsaKind {
         IsaKind::AvxVnni,
         IsaKind::Avx512,
         IsaKind::Avx512Vbmi,
+        IsaKind::Amx,
     ];
 
-    /// The name that [`FromStr`] understands: `scalar`, `neon`, `neondot`, `avx2`, `avxvnni`, `avx512` or `avx512vbmi`.
+    /// The name that [`FromStr`] understands: `scalar`, `neon`, `neondot`, `avx2`, `avxvnni`, `avx512`, `avx512vbmi` or `amx`.
     pub fn name(self) -> &'static str {
         match self {
             IsaKind::Scalar => "scalar",
@@ -45,7 +52,21 @@ impl IsaKind {
             IsaKind::AvxVnni => "avxvnni",
             IsaKind::Avx512 => "avx512",
             IsaKind::Avx512Vbmi => "avx512vbmi",
+            IsaKind::Amx => "amx",
         }
+    }
+
+    /// Whether a CPU that has this set has all of `other`.
+    pub fn includes(self, other: IsaKind) -> bool {
+        let next = match self {
+            IsaKind::Scalar => return other == IsaKind::Scalar,
+            IsaKind::Neon | IsaKind::Avx2 => IsaKind::Scalar,
+            IsaKind::NeonDot => IsaKind::Neon,
+            IsaKind::AvxVnni | IsaKind::Avx512 => IsaKind::Avx2,
+            IsaKind::Avx512Vbmi => IsaKind::Avx512,
+            IsaKind::Amx => IsaKind::Avx512Vbmi,
+        };
+        self == other || next.includes(other)
     }
 
     /// Whether this CPU, under this operating system, executes the whole set.
@@ -75,6 +96,8 @@ impl IsaKind {
             }
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512Vbmi => IsaKind::Avx512.detected() && is_x86_feature_detected!("avx512vbmi"),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Amx => IsaKind::Avx512Vbmi.detected() && amx::granted(),
             #[allow(unreachable_patterns)] // kinds of other architectures
             _ => false,
         }
@@ -183,8 +206,19 @@ mod tests {
         let error = "mmx".parse::<IsaKind>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown instruction set `mmx`; known are scalar neon neondot avx2 avxvnni avx512 avx512vbmi"
+            "unknown instruction set `mmx`; known are scalar neon neondot avx2 avxvnni avx512 avx512vbmi amx"
         );
+    }
+
+    #[test]
+    fn a_cpu_has_what_its_sets_include() {
+        for isa in Isa::available() {
+            let included = IsaKind::ALL.into_iter().filter(|&kind| isa.kind().includes(kind));
+            assert!(included.clone().any(|kind| kind == IsaKind::Scalar));
+            assert!(included.map(Isa::of).all(|isa| isa.is_some()), "{isa}");
+        }
+        assert!(IsaKind::Amx.includes(IsaKind::Avx2) && !IsaKind::Amx.includes(IsaKind::AvxVnni));
+        assert!(!IsaKind::Avx512.includes(IsaKind::Avx512Vbmi) && !IsaKind::NeonDot.includes(IsaKind::Avx2));
     }
 
     #[test]

@@ -14,6 +14,8 @@
 //! ```
 
 mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod arena;
 pub mod bytes;
 mod cpu;

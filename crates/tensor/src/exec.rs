@@ -59,7 +59,7 @@ impl Tiling {
     /// What suits most machines with `isa`. Thirty-two registers hide the unpacking of weights behind the products of some 64
     /// tokens; sixteen do not.
     pub fn of(isa: Isa) -> Self {
-        let wide = matches!(isa.kind(), IsaKind::Avx512 | IsaKind::Avx512Vbmi);
+        let wide = isa.kind().includes(IsaKind::Avx512);
         let direct_tokens = if wide { 64 } else { 12 };
         Self { direct_tokens, ..Self::default() }
     }

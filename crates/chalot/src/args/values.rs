@@ -20,7 +20,7 @@ pub fn threads(text: &str) -> Result<usize, String> {
 
 /// The names of the instruction sets; whether this CPU has it is seen later.
 pub fn isa() -> impl TypedValueParser<Value = IsaKind> {
-    PossibleValuesParser::new(["scalar", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vbmi"])
+    PossibleValuesParser::new(["scalar", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vbmi", "amx"])
         .try_map(|name| name.parse::<IsaKind>())
 }
 

@@ -110,6 +110,7 @@ impl Kernels {
             IsaKind::Avx2 => ("vpmaddubsw, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::AvxVnni => ("vpdpbusd, 256 bits", "AVX2 and FMA, 256 bits"),
             IsaKind::Avx512 | IsaKind::Avx512Vbmi => ("vpdpbusd, 512 bits", "AVX-512, 512 bits"),
+            IsaKind::Amx => ("vpdpbusd, 512 bits; tdpbssd, tiles of 1024 bytes", "AVX-512, 512 bits"),
             IsaKind::Neon => ("smull and sadalp, 128 bits", "NEON, 128 bits"),
             IsaKind::NeonDot => ("sdot, 128 bits", "NEON, 128 bits"),
             _ => ("portable code", "portable code"),

@@ -11,8 +11,7 @@ pub(super) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn new(isa: Isa) -> Option<Avx2> {
-        let wide =
-            matches!(isa.kind(), IsaKind::Avx2 | IsaKind::AvxVnni | IsaKind::Avx512 | IsaKind::Avx512Vbmi);
+        let wide = isa.kind().includes(IsaKind::Avx2);
         let bits = is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")

@@ -17,7 +17,7 @@ impl Avx512 {
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")
             && is_x86_feature_detected!("popcnt");
-        (isa.kind() == IsaKind::Avx512Vbmi && more).then_some(Avx512(()))
+        (isa.kind().includes(IsaKind::Avx512Vbmi) && more).then_some(Avx512(()))
     }
 
     pub(super) fn call<K: ByteKernel>(self, kernel: K) -> K::Output {

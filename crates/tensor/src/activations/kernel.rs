@@ -1,10 +1,10 @@
 //! Activations to 8-bit integers, sixteen at a time.
 use super::{
-    QuantizedTileMut, Segments,
+    Order, QuantizedTileMut, Segments,
     reference::{MIN_GROUP_MAX, MIN_TOKEN_MAX},
 };
 use crate::{
-    linear::lanes::{Kernel, ProductLanes, Quad},
+    linear::lanes::{Kernel, LINE, LINE_TOKENS, ProductLanes, Quad},
     math::lanes::{LANES, Lanes},
 };
 
@@ -24,6 +24,9 @@ impl Kernel for QuantizeTile<'_> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
         let Self { segments, tokens, x, out } = self;
+        if segments.order == Order::Lines {
+            return quantize_lines(p, segments, x, out);
+        }
         for (t, x) in x.chunks_exact(segments.k).enumerate() {
             for (segment, x) in x.chunks(segments.cols).enumerate() {
                 let quads = &mut out.quads[segment * segments.quads * tokens..][..segments.quads * tokens];
@@ -43,6 +46,57 @@ fn quantize<P: ProductLanes>(
     quads: &mut [Quad],
     stride: usize,
 ) -> (f32, i32) {
+    let Some(scale) = scale(p, by_token, x) else {
+        quads.iter_mut().step_by(stride).for_each(|quad| *quad = [0; 4]);
+        return (0.0, 0);
+    };
+    let mut sums = p.splat(0);
+    let mut quads = quads.chunks_mut(VECTOR_QUADS * stride);
+    for (x, quads) in x.chunks(LANES).zip(&mut quads) {
+        let q = integers(p, x, scale, &mut sums);
+        match quads.first_chunk_mut() {
+            Some(quads) if stride == 1 => *quads = q,
+            _ => quads.iter_mut().step_by(stride).zip(q).for_each(|(quad, q)| *quad = q),
+        }
+    }
+    for quads in quads {
+        quads.iter_mut().step_by(stride).for_each(|quad| *quad = [0; 4]);
+    }
+    (1.0 / scale, p.total(sums))
+}
+
+/// The tokens `x` of one tile of lines.
+#[inline(always)]
+fn quantize_lines<P: ProductLanes>(p: P, segments: Segments, x: &[f32], out: QuantizedTileMut<'_>) {
+    const VECTORS: usize = LINE / LANES;
+    let lines = out.quads.as_chunks_mut::<VECTOR_QUADS>().0.as_chunks_mut::<VECTORS>().0;
+    let lines = lines.as_chunks_mut::<LINE_TOKENS>().0;
+    for (t, x) in x.chunks_exact(segments.k).enumerate() {
+        let mut at = 0; // the next vector of the token
+        for (segment, x) in x.chunks(segments.cols).enumerate() {
+            let scale = scale(p, segments.by_token, x);
+            let mut sums = p.splat(0);
+            for x in x.chunks(LANES) {
+                let vector = &mut lines[at / VECTORS][t][at % VECTORS];
+                *vector = match scale {
+                    Some(scale) => integers(p, x, scale, &mut sums),
+                    None => Default::default(),
+                };
+                at += 1;
+            }
+            out.sums[segment * LINE_TOKENS + t] = p.total(sums);
+            out.factors[segment * LINE_TOKENS + t] = scale.map_or(0.0, |scale| 1.0 / scale);
+        }
+        while at < lines.len() * VECTORS {
+            lines[at / VECTORS][t][at % VECTORS] = Default::default();
+            at += 1;
+        }
+    }
+}
+
+/// What a segment is multiplied by; `None` where it is zero.
+#[inline(always)]
+fn scale<P: ProductLanes>(p: P, by_token: bool, x: &[f32]) -> Option<f32> {
     let f = p.floats();
     // A greatest number is the same in any order: four of them need not wait for each other.
     let mut maxima = [f.splat(0.0); 4];
@@ -52,29 +106,19 @@ fn quantize<P: ProductLanes>(
         }
     }
     let [a, b, c, d] = maxima;
-    let mut max = f.maximum(f.max(f.max(a, b), f.max(c, d)));
-    if by_token {
-        max = max.max(MIN_TOKEN_MAX);
-    } else if max < MIN_GROUP_MAX {
-        quads.iter_mut().step_by(stride).for_each(|quad| *quad = [0; 4]);
-        return (0.0, 0);
+    let max = f.maximum(f.max(f.max(a, b), f.max(c, d)));
+    if !by_token && max < MIN_GROUP_MAX {
+        return None;
     }
-    let s = 127.0 / max;
-    let (least, greatest, scale) = (f.splat(-128.0), f.splat(127.0), f.splat(s));
-    let mut sums = p.splat(0);
-    let mut quads = quads.chunks_mut(VECTOR_QUADS * stride);
-    for (x, quads) in x.chunks(LANES).zip(&mut quads) {
-        let rounded = f.round(f.mul(f.load_or(x, 0.0), scale));
-        let q = p.to_ints(f.min(f.max(rounded, least), greatest));
-        sums = p.add(sums, q);
-        let q: [Quad; VECTOR_QUADS] = bytemuck::cast(p.narrow(q));
-        match quads.first_chunk_mut() {
-            Some(quads) if stride == 1 => *quads = q,
-            _ => quads.iter_mut().step_by(stride).zip(q).for_each(|(quad, q)| *quad = q),
-        }
-    }
-    for quads in quads {
-        quads.iter_mut().step_by(stride).for_each(|quad| *quad = [0; 4]);
-    }
-    (1.0 / s, p.total(sums))
+    Some(127.0 / if by_token { max.max(MIN_TOKEN_MAX) } else { max })
+}
+
+/// The integers of a vector of features, or of fewer; added to `sums`.
+#[inline(always)]
+fn integers<P: ProductLanes>(p: P, x: &[f32], scale: f32, sums: &mut P::Sums) -> [Quad; VECTOR_QUADS] {
+    let f = p.floats();
+    let rounded = f.round(f.mul(f.load_or(x, 0.0), f.splat(scale)));
+    let q = p.to_ints(f.min(f.max(rounded, f.splat(-128.0)), f.splat(127.0)));
+    *sums = p.add(*sums, q);
+    bytemuck::cast(p.narrow(q))
 }

@@ -6,11 +6,11 @@ mod tests;
 
 use std::ops::Range;
 
-use chalot_simd::{AlignedVec, Isa};
+use chalot_simd::{AlignedVec, Isa, IsaKind};
 
 use crate::{
     exec::Exec,
-    linear::lanes::{Quad, Vectors},
+    linear::lanes::{LINE, LINE_TOKENS, Quad, TokenTile, Vectors},
     matrix::{Format, Matrix},
     out::SharedOut,
 };
@@ -93,9 +93,10 @@ impl Activations {
     ) {
         assert_eq!(w.cols(), k, "columns of the weights and features of a token");
         self.set(m, k);
+        let order = Order::of(exec, m, [w]);
         let fill = |x: &mut [f32], out: Option<QuantizedOut<'_>>| {
             let x = SharedOut::new(x);
-            for_tiles(exec, m, k, &|tokens| {
+            for_tiles(exec, order, (m, k), &|tokens| {
                 // SAFETY: token tiles are disjoint, and each is made by one task.
                 let x = unsafe { x.part(tokens.start * k, tokens.len() * k) };
                 rows(tokens.start, x);
@@ -108,7 +109,7 @@ impl Activations {
         if w.format().scale_by().is_none() {
             return fill(&mut self.x, None);
         }
-        let segments = Segments::of(w);
+        let segments = Segments::of(w, order);
         self.renew(segments, |this, form| fill(&mut this.x, Some(form.begin(segments, m))));
     }
 
@@ -128,11 +129,11 @@ impl Activations {
     }
 
     /// Makes the form that the weights `w` meet, which have `k` columns, unless it is there.
-    pub(crate) fn make_for(&mut self, exec: &Exec, w: &Matrix) {
+    pub(crate) fn make_for(&mut self, exec: &Exec, w: &Matrix, order: Order) {
         if w.format().scale_by().is_none() {
             self.make_tiled(exec);
-        } else if self.form(w).is_none() {
-            let segments = Segments::of(w);
+        } else if self.form(w, order).is_none() {
+            let segments = Segments::of(w, order);
             self.renew(segments, |this, form| form.make(exec, segments, &this.x, this.m));
         }
     }
@@ -144,12 +145,12 @@ impl Activations {
     }
 
     /// The integer form for the weights `w`.
-    pub(crate) fn quantized(&self, w: &Matrix) -> &Quantized {
-        self.form(w).unwrap_or_else(|| unreachable!("see make_for"))
+    pub(crate) fn quantized(&self, w: &Matrix, order: Order) -> &Quantized {
+        self.form(w, order).unwrap_or_else(|| unreachable!("see make_for"))
     }
 
-    fn form(&self, w: &Matrix) -> Option<&Quantized> {
-        let segments = Segments::of(w);
+    fn form(&self, w: &Matrix, order: Order) -> Option<&Quantized> {
+        let segments = Segments::of(w, order);
         self.quantized.iter().find(|form| form.is_fresh && form.segments == segments)
     }
 
@@ -173,7 +174,7 @@ impl Activations {
         self.tiled.resize_dirty(self.x.len());
         let out = SharedOut::new(&mut self.tiled);
         let (x, k) = (&self.x, self.k);
-        for_tiles(exec, self.m, k, &|tokens| {
+        for_tiles(exec, Order::Quads, (self.m, k), &|tokens| {
             // SAFETY: token tiles are disjoint, and each is made by one task.
             let out = unsafe { out.part(tokens.start * k, tokens.len() * k) };
             for (t, row) in x[tokens.start * k..tokens.end * k].chunks_exact(k).enumerate() {
@@ -186,6 +187,45 @@ impl Activations {
     }
 }
 
+/// How tokens are cut into tiles, and in what order the integers of a tile lie.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// `[segment][quad][token]`, tiles of at most [`MAX_TOKENS`] tokens, as equal as can be.
+    #[default]
+    Quads,
+    /// `[line][token][column]`, tiles of [`LINE_TOKENS`] tokens, the last one with room for as many; segments lie side by side.
+    Lines,
+}
+
+impl Order {
+    /// What products of `m` tokens with all these weights want.
+    pub fn of<'w>(exec: &Exec, m: usize, weights: impl IntoIterator<Item = &'w Matrix>) -> Self {
+        let many = exec.isa.kind().includes(IsaKind::Amx) && m > exec.tiling.direct_tokens();
+        let lines = many && weights.into_iter().all(|w| w.format().scale_by().is_some());
+        if lines { Self::Lines } else { Self::Quads }
+    }
+
+    /// The tiles of `m` tokens.
+    pub fn tiles(self, m: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+        let tiles = match self {
+            Self::Quads => m.div_ceil(MAX_TOKENS),
+            Self::Lines => m.div_ceil(LINE_TOKENS),
+        };
+        (0..tiles).map(move |tile| match self {
+            Self::Quads => m * tile / tiles..m * (tile + 1) / tiles,
+            Self::Lines => tile * LINE_TOKENS..m.min((tile + 1) * LINE_TOKENS),
+        })
+    }
+
+    /// The tokens that there is room for where there are `m`.
+    fn room(self, m: usize) -> usize {
+        match self {
+            Self::Quads => m,
+            Self::Lines => m.next_multiple_of(LINE_TOKENS),
+        }
+    }
+}
+
 /// How the features of a token are cut into segments that share a scale.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segments {
@@ -195,30 +235,37 @@ pub(crate) struct Segments {
     pub by_token: bool,
     /// Features of a segment; the last may have fewer.
     pub cols: usize,
-    /// Quads that a segment takes: its features, filled up with zeros to whole blocks of the weights.
+    /// Quads that a segment takes: its features, in [`Order::Quads`] filled up with zeros to whole blocks of the weights.
     pub quads: usize,
+    pub order: Order,
 }
 
 impl Segments {
-    fn of(w: &Matrix) -> Self {
+    fn of(w: &Matrix, order: Order) -> Self {
         let k = w.cols();
-        match w.format().group() {
+        let (cols, blocks) = match w.format().group() {
             // A multiple of 20 is whole blocks in every coding (1, 2, 4 or 5 quads): one form serves them all.
-            None => Self { k, by_token: true, cols: k, quads: k.div_ceil(4).next_multiple_of(20) },
-            Some(cols) => {
-                let quads = if matches!(w.format(), Format::Trit5(_)) {
-                    (cols / 4).next_multiple_of(5)
-                } else {
-                    cols / 4
-                };
-                Self { k, by_token: false, cols, quads }
-            }
-        }
+            None => (k, 20),
+            Some(cols) => (cols, if matches!(w.format(), Format::Trit5(_)) { 5 } else { 1 }),
+        };
+        let quads = match order {
+            Order::Quads => cols.div_ceil(4).next_multiple_of(blocks),
+            Order::Lines => cols.div_ceil(4),
+        };
+        Self { k, by_token: w.format().group().is_none(), cols, quads, order }
     }
 
     /// How many.
     pub fn count(&self) -> usize {
         self.k.div_ceil(self.cols)
+    }
+
+    /// Quads that a token takes.
+    fn token_quads(&self) -> usize {
+        match self.order {
+            Order::Quads => self.count() * self.quads,
+            Order::Lines => self.k.div_ceil(LINE) * (LINE / 4),
+        }
     }
 }
 
@@ -227,7 +274,7 @@ impl Segments {
 pub(crate) struct Quantized {
     pub segments: Segments,
     is_fresh: bool,
-    /// `[tile][segment][quad][tokens of the tile]`
+    /// By tiles, each in its [`Order`].
     quads: AlignedVec<i8>,
     /// `1 / s`, `[tile][segment][tokens of the tile]`
     factors: Vec<f32>,
@@ -246,6 +293,18 @@ pub(crate) struct QuantizedTile<'a> {
     pub factors: &'a [f32],
     /// `[segment][tokens]`
     pub sums: &'a [i32],
+}
+
+/// One tile of lines of [`Quantized`].
+#[cfg(target_arch = "x86_64")]
+#[derive(Copy, Clone)]
+pub(crate) struct QuantizedLines<'a> {
+    /// `[line]`
+    pub lines: &'a [TokenTile],
+    /// `[segment]`
+    pub factors: &'a [[f32; LINE_TOKENS]],
+    /// `[segment]`
+    pub sums: &'a [[i32; LINE_TOKENS]],
 }
 
 /// Where a tile's numbers go.
@@ -269,14 +328,28 @@ impl Quantized {
         }
     }
 
+    /// Tile `tile` of lines.
+    #[cfg(target_arch = "x86_64")]
+    pub fn lines(&self, tile: usize) -> QuantizedLines<'_> {
+        debug_assert_eq!(self.segments.order, Order::Lines);
+        let (lines, segments) = (self.segments.k.div_ceil(LINE), self.segments.count());
+        let all: &[TokenTile] = bytemuck::cast_slice(&self.quads);
+        QuantizedLines {
+            lines: &all[tile * lines..][..lines],
+            factors: &self.factors.as_chunks().0[tile * segments..][..segments],
+            sums: &self.sums.as_chunks().0[tile * segments..][..segments],
+        }
+    }
+
     /// Room for `m` tokens, to be written tile by tile.
     fn begin(&mut self, segments: Segments, m: usize) -> QuantizedOut<'_> {
         let count = segments.count();
         self.segments = segments;
         self.is_fresh = true;
-        self.quads.resize_dirty(m * count * segments.quads * size_of::<Quad>());
-        self.factors.resize(m * count, 0.0);
-        self.sums.resize(m * count, 0);
+        let room = segments.order.room(m);
+        self.quads.resize_dirty(room * segments.token_quads() * size_of::<Quad>());
+        self.factors.resize(room * count, 0.0);
+        self.sums.resize(room * count, 0);
         QuantizedOut {
             segments,
             quads: SharedOut::new(bytemuck::cast_slice_mut::<i8, Quad>(&mut self.quads)),
@@ -287,7 +360,7 @@ impl Quantized {
 
     fn make(&mut self, exec: &Exec, segments: Segments, x: &[f32], m: usize) {
         let out = self.begin(segments, m);
-        for_tiles(exec, m, segments.k, &|tokens| {
+        for_tiles(exec, segments.order, (m, segments.k), &|tokens| {
             let x = &x[tokens.start * segments.k..tokens.end * segments.k];
             // SAFETY: token tiles are disjoint, and each is made by one task.
             unsafe { out.tile(exec.isa, &tokens, x) };
@@ -310,17 +383,17 @@ impl QuantizedOut<'_> {
     /// No other call for the same tile may be under way.
     unsafe fn tile(&self, isa: Isa, tokens: &Range<usize>, x: &[f32]) {
         let (segments, count) = (self.segments, self.segments.count());
-        let (start, len) = (tokens.start, tokens.len());
+        let (start, len) = (tokens.start, segments.order.room(tokens.len()));
         // SAFETY: token tiles are disjoint, and this one is the caller's.
         let out = unsafe {
             QuantizedTileMut {
-                quads: self.quads.part(start * count * segments.quads, len * count * segments.quads),
+                quads: self.quads.part(start * segments.token_quads(), len * segments.token_quads()),
                 factors: self.factors.part(start * count, len * count),
                 sums: self.sums.part(start * count, len * count),
             }
         };
         match Vectors::of(isa) {
-            Some(vectors) => vectors.run(kernel::QuantizeTile { segments, tokens: len, x, out }),
+            Some(vectors) => vectors.run(kernel::QuantizeTile { segments, tokens: tokens.len(), x, out }),
             None => reference::quantize_tile(segments, x, out),
         }
     }
@@ -328,13 +401,12 @@ impl QuantizedOut<'_> {
 
 /// Cuts `m` tokens into the fewest tiles of at most [`MAX_TOKENS`], as equal as can be.
 pub(crate) fn token_tiles(m: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
-    let tiles = m.div_ceil(MAX_TOKENS);
-    (0..tiles).map(move |tile| m * tile / tiles..m * (tile + 1) / tiles)
+    Order::Quads.tiles(m)
 }
 
 /// Calls `f` for each token tile, on all threads when there is enough to do.
-fn for_tiles(exec: &Exec, m: usize, k: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
-    let tiles = token_tiles(m);
+fn for_tiles(exec: &Exec, order: Order, (m, k): (usize, usize), f: &(dyn Fn(Range<usize>) + Sync)) {
+    let tiles = order.tiles(m);
     let count = tiles.len();
     if m * k < PARALLEL {
         return tiles.for_each(f);

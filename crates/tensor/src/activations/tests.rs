@@ -36,7 +36,7 @@ fn kernels_equal_the_reference() {
                 let mut x = Activations::new();
                 // Of another shape first, so that memory is dirty.
                 x.set(3, k).fill(1.0);
-                x.make_for(&exec, &w);
+                x.make_for(&exec, &w, Order::Quads);
                 let mut random = Random(round as u64 + 1);
                 for x in x.set(m, k) {
                     *x = match random.below(50) {
@@ -45,8 +45,8 @@ fn kernels_equal_the_reference() {
                         _ => random.float() * (1 << random.below(20)) as f32,
                     };
                 }
-                x.make_for(&exec, &w);
-                x.quantized(&w).clone()
+                x.make_for(&exec, &w, Order::Quads);
+                x.quantized(&w, Order::Quads).clone()
             });
             let reference = made.next().unwrap();
             for form in made {
@@ -80,12 +80,12 @@ fn one_form_serves_all_weights_by_token() {
     x.set(2, 100).fill(0.5);
     for format in ["trit2/tensor", "trit5/row", "int8/row", "int8/32", "int4/32", "int4m/32", "trit2/64"] {
         let spec: MatrixSpec = format!("{format} 16x100").parse().unwrap();
-        x.make_for(&exec, &random_matrix(&mut random, spec.format, 16, 100));
+        x.make_for(&exec, &random_matrix(&mut random, spec.format, 16, 100), Order::Quads);
     }
     assert_eq!(x.quantized.len(), 3); // by token, by 32, by 64
     x.set(1, 100).fill(0.25);
     for format in ["trit2/128", "int8/row"] {
-        x.make_for(&exec, &random_matrix(&mut random, format.parse().unwrap(), 16, 100));
+        x.make_for(&exec, &random_matrix(&mut random, format.parse().unwrap(), 16, 100), Order::Quads);
     }
     assert_eq!(x.quantized.len(), 3); // memory is reused
 }

@@ -194,7 +194,7 @@ unsafe fn raw(exec: &Exec, into: Write, a: View<'_>, b: View<'_>, c: *mut f32, s
     {
         use private_gemm_x86::{Accum, DType, DstKind, IType, InstrSet};
         let instructions = match exec.isa.kind() {
-            IsaKind::Avx512 | IsaKind::Avx512Vbmi => Some(InstrSet::Avx512),
+            IsaKind::Avx512 | IsaKind::Avx512Vbmi | IsaKind::Amx => Some(InstrSet::Avx512),
             IsaKind::Avx2 | IsaKind::AvxVnni => Some(InstrSet::Avx256),
             _ => None,
         };

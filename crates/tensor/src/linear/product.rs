@@ -4,14 +4,14 @@ use std::{marker::PhantomData, ops::Range};
 use half::{bf16, f16};
 
 use super::{
-    PANEL_TILES, TASKS_PER_THREAD,
+    LINES_TOKEN_TILES, PANEL_TILES, TASKS_PER_THREAD,
     float::{self, FloatProduct},
     integer::{self, Integer},
     lanes::Vectors,
     weights::{Code, F16Scales, F32Scales, Float, Int4, Int8, Scales, Trit2, Trit5},
 };
 use crate::{
-    activations::{Activations, token_tiles},
+    activations::{Activations, Order},
     exec::Exec,
     matrix::{Coding, Format, Matrix, ScaleBy, TILE_ROWS},
     out::SharedOut,
@@ -32,30 +32,31 @@ pub(super) enum Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    /// `y = x * w^T`; the form of `x` that `w` asks for has been made.
-    pub fn new(w: &'a Matrix, x: &'a Activations, y: SharedOut<'a, f32>) -> Self {
+    /// `y = x * w^T`; the form of `x` that `w` asks for has been made, in this order.
+    pub fn new(w: &'a Matrix, x: &'a Activations, y: SharedOut<'a, f32>, order: Order) -> Self {
         fn float<'a, F>(w: &'a Matrix, x: &'a Activations, y: SharedOut<'a, f32>) -> FloatProduct<'a, F> {
             FloatProduct { w, x: x.tiled(), m: x.m(), y, float: PhantomData }
         }
         fn integer<'a, S>(
             w: &'a Matrix,
             scales: S,
-            x: &'a Activations,
+            (x, order): (&'a Activations, Order),
             y: SharedOut<'a, f32>,
         ) -> Integer<'a, S> {
             let zero = Coding::zero_point(w.format());
-            Integer { w, scales, zero, x: x.quantized(w), m: x.m(), y }
+            Integer { w, scales, zero, x: x.quantized(w, order), m: x.m(), y }
         }
+        let quantized = (x, order);
         match w.format() {
             Format::F32 => Self::F32(float(w, x, y)),
             Format::F16 => Self::F16(float(w, x, y)),
             Format::Bf16 => Self::Bf16(float(w, x, y)),
-            Format::Trit2(_) => Self::Trit2(integer(w, F32Scales::of(w), x, y)),
-            Format::Trit5(_) => Self::Trit5(integer(w, F32Scales::of(w), x, y)),
-            Format::Int8(ScaleBy::Group(_)) => Self::Int8Groups(integer(w, F16Scales::of(w), x, y)),
-            Format::Int8(_) => Self::Int8(integer(w, F32Scales::of(w), x, y)),
-            Format::Int4 { mins: false } => Self::Int4(integer(w, F16Scales::of(w), x, y)),
-            Format::Int4 { mins: true } => Self::Int4Mins(integer(w, F16Scales::of(w), x, y)),
+            Format::Trit2(_) => Self::Trit2(integer(w, F32Scales::of(w), quantized, y)),
+            Format::Trit5(_) => Self::Trit5(integer(w, F32Scales::of(w), quantized, y)),
+            Format::Int8(ScaleBy::Group(_)) => Self::Int8Groups(integer(w, F16Scales::of(w), quantized, y)),
+            Format::Int8(_) => Self::Int8(integer(w, F32Scales::of(w), quantized, y)),
+            Format::Int4 { mins: false } => Self::Int4(integer(w, F16Scales::of(w), quantized, y)),
+            Format::Int4 { mins: true } => Self::Int4Mins(integer(w, F16Scales::of(w), quantized, y)),
         }
     }
 
@@ -77,17 +78,24 @@ impl<'a> Product<'a> {
 
 fn integer<C: Code<Q>, S: Scales, const Q: usize>(vectors: Vectors, product: Integer<'_, S>, piece: Piece) {
     let (tiles, code) = (piece.tiles, PhantomData::<C>);
-    match piece.token_tiles {
-        None => vectors.run(integer::DirectTask { product, tiles, code }),
-        Some(token_tiles) => vectors.run(integer::PanelTask { product, tiles, token_tiles, code }),
+    match (piece.tokens, vectors) {
+        (None, _) => vectors.run(integer::DirectTask { product, tiles, code }),
+        (Some((Order::Quads, token_tiles)), _) => {
+            vectors.run(integer::PanelTask { product, tiles, token_tiles, code });
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Some((Order::Lines, token_tiles)), Vectors::Amx(_, amx)) => {
+            vectors.run(integer::LinesTask { product, tiles, token_tiles, amx, code });
+        }
+        (Some((Order::Lines, _)), _) => unreachable!("see Order::of"),
     }
 }
 
 fn float<F: Float>(vectors: Vectors, product: FloatProduct<'_, F>, piece: Piece) {
     let tiles = piece.tiles;
-    match piece.token_tiles {
+    match piece.tokens {
         None => vectors.run(float::DirectTask { product, tiles }),
-        Some(token_tiles) => vectors.run(float::PanelTask { product, tiles, token_tiles }),
+        Some((_, token_tiles)) => vectors.run(float::PanelTask { product, tiles, token_tiles }),
     }
 }
 
@@ -95,9 +103,9 @@ fn float<F: Float>(vectors: Vectors, product: FloatProduct<'_, F>, piece: Piece)
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub tiles: Range<usize>,
-    /// Tiles of tokens that meet unpacked panels of weights; `None` for all tokens, which are few, straight from the
-    /// packed form.
-    pub token_tiles: Option<Range<usize>>,
+    /// Tiles of tokens that meet unpacked panels of weights, and how all are cut into such; `None` for all tokens, which
+    /// are few, straight from the packed form.
+    pub tokens: Option<(Order, Range<usize>)>,
 }
 
 impl Piece {
@@ -108,8 +116,8 @@ impl Piece {
 
     /// The piece's tokens, of `m`.
     pub fn tokens(&self, m: usize) -> Range<usize> {
-        let Some(range) = &self.token_tiles else { return 0..m };
-        let mut tiles = token_tiles(m).skip(range.start).take(range.len());
+        let Some((order, range)) = &self.tokens else { return 0..m };
+        let mut tiles = order.tiles(m).skip(range.start).take(range.len());
         let first = tiles.next().unwrap_or(0..0);
         first.start..tiles.last().unwrap_or(first).end
     }
@@ -125,7 +133,7 @@ pub(super) fn work(w: &Matrix, m: usize) -> usize {
 pub(super) struct Split {
     tiles: usize,
     /// Tiles of tokens, where weights are unpacked.
-    token_tiles: Option<usize>,
+    token_tiles: Option<(Order, usize)>,
     /// Parts that the rows are cut into.
     row_parts: usize,
     /// Parts that the tokens are cut into.
@@ -135,7 +143,7 @@ pub(super) struct Split {
 impl Split {
     /// For `m` tokens, where products whose [`work`] is together `all` share the threads: their pieces are of about one size,
     /// so that as many pieces are as much work for any thread.
-    pub fn of(exec: &Exec, w: &Matrix, m: usize, all: usize) -> Self {
+    pub fn of(exec: &Exec, w: &Matrix, (m, order): (usize, Order), all: usize) -> Self {
         let tiles = w.tiles();
         let most = (exec.pool.threads() * TASKS_PER_THREAD * work(w, m)).div_ceil(all.max(1)).max(1);
         if m <= exec.tiling.direct_tokens() {
@@ -143,10 +151,13 @@ impl Split {
             let row_parts = (bytes / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
             return Self { tiles, token_tiles: None, row_parts, token_parts: 1 };
         }
-        let token_tiles = token_tiles(m).len();
-        let token_parts = token_tiles.div_ceil(exec.tiling.panel_token_tiles());
+        let token_tiles = order.tiles(m).len();
+        let token_parts = token_tiles.div_ceil(match order {
+            Order::Quads => exec.tiling.panel_token_tiles(),
+            Order::Lines => LINES_TOKEN_TILES,
+        });
         let row_parts = most.div_ceil(token_parts).min(tiles.div_ceil(PANEL_TILES));
-        Self { tiles, token_tiles: Some(token_tiles), row_parts, token_parts }
+        Self { tiles, token_tiles: Some((order, token_tiles)), row_parts, token_parts }
     }
 
     /// How many pieces.
@@ -158,11 +169,11 @@ impl Split {
     pub fn piece(&self, index: usize) -> Piece {
         let (row_part, token_part) = (index % self.row_parts, index / self.row_parts);
         match self.token_tiles {
-            None => Piece { tiles: part(self.tiles, row_part, self.row_parts), token_tiles: None },
-            Some(token_tiles) => {
+            None => Piece { tiles: part(self.tiles, row_part, self.row_parts), tokens: None },
+            Some((order, token_tiles)) => {
                 let panels = part(self.tiles.div_ceil(PANEL_TILES), row_part, self.row_parts);
                 let tiles = panels.start * PANEL_TILES..self.tiles.min(panels.end * PANEL_TILES);
-                Piece { tiles, token_tiles: Some(part(token_tiles, token_part, self.token_parts)) }
+                Piece { tiles, tokens: Some((order, part(token_tiles, token_part, self.token_parts))) }
             }
         }
     }

@@ -5,7 +5,7 @@ use super::{
     reference,
 };
 use crate::{
-    activations::Activations,
+    activations::{Activations, Order},
     elementwise::{self, Activation, add_bias},
     exec::{Exec, ShapeError},
     matrix::Matrix,
@@ -46,11 +46,15 @@ pub fn project<const N: usize>(
         }
         return Ok(());
     };
+    let order = |w, x: &Activations| Order::of(exec, x.m(), [w]);
     for projection in &projections {
-        x.make_for(exec, projection.w);
+        x.make_for(exec, projection.w, order(projection.w, x));
     }
     let all = projections.iter().map(|projection| work(projection.w, x.m())).sum();
-    let jobs = projections.map(|projection| Job::new(exec, projection, x, all));
+    let jobs = projections.map(|projection| {
+        let order = order(projection.w, x);
+        Job::new(exec, projection, (x, order), all)
+    });
     let count = |job: &Job<'_>| job.split.count();
     run_all(exec, jobs.iter(), count, |job, task| job.run(exec, vectors, &job.split.piece(task)));
     Ok(())
@@ -79,9 +83,11 @@ pub fn project_gated(
         let (gate, up) = (gate.by_reference(exec, x)?, up.by_reference(exec, x)?);
         return elementwise::gated(exec, act, gate, up, y);
     };
-    x.make_for(exec, gate.w);
-    x.make_for(exec, up.w);
-    let all = work(gate.w, x.m());
+    // One for both: a piece of one is a piece of the other.
+    let order = Order::of(exec, x.m(), [gate.w, up.w]);
+    x.make_for(exec, gate.w, order);
+    x.make_for(exec, up.w, order);
+    let (x, all) = ((&*x, order), work(gate.w, x.m()));
     let (gate, up) = (Job::new(exec, gate, x, all), Job::new(exec, up, x, all));
     let y = SharedOut::new(y);
     exec.pool.run(gate.split.count(), &|task| {
@@ -135,12 +141,13 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Shares the threads with others; `all` is the [`work`] of all of them.
-    pub fn new(exec: &Exec, projection: Projection<'a>, x: &'a Activations, all: usize) -> Self {
+    /// Of an input whose form for the weights has been made, in this order. Shares the threads with others; `all` is the
+    /// [`work`] of all of them.
+    pub fn new(exec: &Exec, projection: Projection<'a>, (x, order): (&'a Activations, Order), all: usize) -> Self {
         let Projection { w, bias, y } = projection;
         let y = SharedOut::new(y);
-        let split = Split::of(exec, w, x.m(), all);
-        Self { product: Product::new(w, x, y), bias, m: x.m(), rows: w.rows(), y, split }
+        let split = Split::of(exec, w, (x.m(), order), all);
+        Self { product: Product::new(w, x, y, order), bias, m: x.m(), rows: w.rows(), y, split }
     }
 
     pub fn run(&self, exec: &Exec, vectors: Vectors, piece: &Piece) {

@@ -5,7 +5,7 @@ use super::{
     project::{Job, Projection, run_all},
 };
 use crate::{
-    activations::Activations,
+    activations::{Activations, Order},
     elementwise::{self, Activation},
     exec::{Exec, ShapeError},
     out::SharedOut,
@@ -47,14 +47,18 @@ pub fn project_each<'a>(
             }
             return Ok(());
         };
+        let order = |w, x: &Activations| Order::of(exec, x.m(), [w]);
         for (input, projection) in batch.iter().flatten() {
-            inputs[*input].make_for(exec, projection.w);
+            let x = &mut inputs[*input];
+            x.make_for(exec, projection.w, order(projection.w, x));
         }
         let works = batch.iter().flatten().map(|(input, to)| work(to.w, inputs[*input].m()));
         let all = works.sum();
         let jobs = batch.each_mut().map(|entry| {
             let (input, projection) = entry.take().filter(|(input, _)| inputs[*input].m() > 0)?;
-            Some(Job::new(exec, projection, &inputs[input], all))
+            let x = &inputs[input];
+            let order = order(projection.w, x);
+            Some(Job::new(exec, projection, (x, order), all))
         });
         let count = |job: &Job<'_>| job.split.count();
         run_all(exec, jobs.iter().flatten(), count, |job, task| {
@@ -90,15 +94,19 @@ pub fn project_gated_each<'a>(
             }
             return Ok(());
         };
+        let order = |gate, up, x: &Activations| Order::of(exec, x.m(), [gate, up]);
         for GatedProjection { input, gate, up, .. } in batch.iter().flatten() {
-            inputs[*input].make_for(exec, gate.w);
-            inputs[*input].make_for(exec, up.w);
+            let x = &mut inputs[*input];
+            let order = order(gate.w, up.w, x);
+            x.make_for(exec, gate.w, order);
+            x.make_for(exec, up.w, order);
         }
         let works = batch.iter().flatten().map(|network| work(network.gate.w, inputs[network.input].m()));
         let all = works.sum();
         let jobs = batch.each_mut().map(|entry| {
             let GatedProjection { input, gate, up, y } = entry.take()?;
             let x = Some(&inputs[input]).filter(|x| x.m() > 0)?;
+            let x = (x, order(gate.w, up.w, x));
             Some((Job::new(exec, gate, x, all), Job::new(exec, up, x, all), SharedOut::new(y)))
         });
         run_all(

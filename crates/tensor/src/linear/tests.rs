@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::{
-    activations::token_tiles,
+    activations::{Order, token_tiles},
     elementwise::{self, Activation},
     matrix::{Format, MatrixSpec, Packing, ScaleBy},
     norm::{rms_norm, rms_norm_for},
@@ -274,15 +274,20 @@ fn any_tiling_gives_the_same_bits() {
 fn tilings_cut_as_they_say() {
     let w = random_matrix(&mut Random(12), Format::Trit2(ScaleBy::Tensor), 1024, 512);
     let split = |m, tiling| {
-        product::Split::of(&Exec::new(Isa::scalar(), 2).with_tiling(tiling), &w, m, product::work(&w, m))
+        product::Split::of(
+            &Exec::new(Isa::scalar(), 2).with_tiling(tiling),
+            &w,
+            (m, Order::Quads),
+            product::work(&w, m),
+        )
     };
     let default = Tiling::default();
     assert_eq!(split(1, default).count(), 5); // 128 KiB
     assert_eq!(split(1, Tiling::new(12, 16, 64 << 10)).count(), 2);
-    assert_eq!(split(16, default).piece(0).token_tiles, Some(0..3));
-    assert_eq!(split(16, Tiling::new(16, 16, 24 << 10)).piece(0).token_tiles, None);
-    assert_eq!(split(96, default).piece(0).token_tiles, Some(0..16));
-    assert_eq!(split(96, Tiling::new(12, 4, 24 << 10)).piece(0).token_tiles, Some(0..4));
+    assert_eq!(split(16, default).piece(0).tokens, Some((Order::Quads, 0..3)));
+    assert_eq!(split(16, Tiling::new(16, 16, 24 << 10)).piece(0).tokens, None);
+    assert_eq!(split(96, default).piece(0).tokens, Some((Order::Quads, 0..16)));
+    assert_eq!(split(96, Tiling::new(12, 4, 24 << 10)).piece(0).tokens, Some((Order::Quads, 0..4)));
 }
 
 /// A task must not touch rows of another's, which may have been written already.
@@ -309,7 +314,7 @@ fn tasks_write_their_own_rows_only() {
                 let mut y = vec![f32::NAN; m * rows];
                 let out = SharedOut::new(&mut y);
                 let token_tiles = 0..token_tiles(m).len();
-                input.make_for(&exec, &w);
+                input.make_for(&exec, &w, Order::Quads);
                 if float {
                     let x = input.tiled();
                     let product = FloatProduct::<f16> { w: &w, x, m, y: out, float: PhantomData };
@@ -318,7 +323,7 @@ fn tasks_write_their_own_rows_only() {
                         false => vectors.run(float::PanelTask { product, tiles: tiles.clone(), token_tiles }),
                     }
                 } else {
-                    let (scales, x, code) = (F32Scales::of(&w), input.quantized(&w), PhantomData::<Trit2>);
+                    let (scales, x, code) = (F32Scales::of(&w), input.quantized(&w, Order::Quads), PhantomData::<Trit2>);
                     let product = Integer { w: &w, scales, zero: 1, x, m, y: out };
                     let tiles = tiles.clone();
                     match m <= DIRECT_TOKENS {

@@ -3,8 +3,12 @@
 //! Unsigned codes are multiplied as they are; `sum((code - zero) * q) = sum(code * q) - zero * sum(q)`, so each sum
 //! starts at `-zero * sum(q)` (less what the instructions take from the codes themselves). Sums wrap, which is exact because the final ones fit 32 bits.
 mod direct;
+#[cfg(target_arch = "x86_64")]
+mod lines;
 mod panel;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::lines::LinesTask;
 pub(super) use self::{direct::DirectTask, panel::PanelTask};
 use super::lanes::{ProductLanes, Range};
 use crate::{activations::Quantized, matrix::Matrix, out::SharedOut};

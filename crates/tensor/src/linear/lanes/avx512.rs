@@ -17,7 +17,7 @@ pub(crate) struct Avx512Products<const VBMI: bool>(Avx512);
 impl<const VBMI: bool> Avx512Products<VBMI> {
     /// `None` when `isa` does not promise it.
     pub(crate) fn new(isa: Isa) -> Option<Self> {
-        let promised = !VBMI || isa.kind() == IsaKind::Avx512Vbmi;
+        let promised = !VBMI || isa.kind().includes(IsaKind::Avx512Vbmi);
         Avx512::new(isa).filter(|_| promised).map(Self)
     }
 }

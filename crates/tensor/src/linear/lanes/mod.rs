@@ -13,6 +13,8 @@
 //! whole tile to memory, at a third of the speed.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
@@ -29,6 +31,17 @@ use crate::{
 
 /// Four activations of one token.
 pub(crate) type Quad = [i8; 4];
+
+/// Columns of a line: what a product of tiles takes of a token at a time.
+pub(crate) const LINE: usize = 64;
+/// Tokens of a tile of lines.
+pub(crate) const LINE_TOKENS: usize = 16;
+/// Sixteen tokens, a line of each.
+pub(crate) type TokenTile = [[i8; LINE]; LINE_TOKENS];
+/// Sixteen rows of weights, a line of each: sixteen quads.
+pub(crate) type WeightTile = [[i8; BLOCK]; LINE / 4];
+/// Sums of sixteen tokens and sixteen rows.
+pub(crate) type SumTile = [[i32; TILE_ROWS]; LINE_TOKENS];
 
 /// An algorithm written in [`ProductLanes`], with its arguments as fields.
 pub(crate) trait Kernel {
@@ -167,6 +180,8 @@ pub(crate) enum Vectors {
     Avx512(avx512::Avx512Products<false>),
     #[cfg(target_arch = "x86_64")]
     Avx512Vbmi(avx512::Avx512Products<true>),
+    #[cfg(target_arch = "x86_64")]
+    Amx(avx512::Avx512Products<true>, amx::Amx),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::NeonProducts<false>),
     #[cfg(target_arch = "aarch64")]
@@ -185,6 +200,10 @@ impl Vectors {
             IsaKind::Avx512 => avx512::Avx512Products::new(isa).map(Vectors::Avx512),
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512Vbmi => avx512::Avx512Products::new(isa).map(Vectors::Avx512Vbmi),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Amx => {
+                avx512::Avx512Products::new(isa).zip(amx::Amx::new(isa)).map(|(lanes, amx)| Vectors::Amx(lanes, amx))
+            }
             #[cfg(target_arch = "aarch64")]
             IsaKind::Neon => neon::NeonProducts::new(isa).map(Vectors::Neon),
             #[cfg(target_arch = "aarch64")]
@@ -203,7 +222,7 @@ impl Vectors {
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(lanes) => lanes.call(kernel),
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx512Vbmi(lanes) => lanes.call(kernel),
+            Vectors::Avx512Vbmi(lanes) | Vectors::Amx(lanes, _) => lanes.call(kernel),
             #[cfg(target_arch = "aarch64")]
             Vectors::Neon(lanes) => lanes.call(kernel),
             #[cfg(target_arch = "aarch64")]

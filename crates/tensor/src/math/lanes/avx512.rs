@@ -13,7 +13,7 @@ pub(crate) struct Avx512(());
 impl Avx512 {
     /// `None` when `isa` does not promise AVX-512.
     pub(crate) fn new(isa: Isa) -> Option<Self> {
-        matches!(isa.kind(), IsaKind::Avx512 | IsaKind::Avx512Vbmi).then_some(Self(()))
+        isa.kind().includes(IsaKind::Avx512).then_some(Self(()))
     }
 }
 

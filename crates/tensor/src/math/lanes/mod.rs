@@ -44,7 +44,7 @@ pub trait Kernel {
 pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.kind() {
         #[cfg(target_arch = "x86_64")]
-        IsaKind::Avx512 | IsaKind::Avx512Vbmi => match avx512::Avx512::new(isa) {
+        IsaKind::Avx512 | IsaKind::Avx512Vbmi | IsaKind::Amx => match avx512::Avx512::new(isa) {
             Some(lanes) => lanes.call(kernel),
             None => scalar::Scalar.call(kernel),
         },
