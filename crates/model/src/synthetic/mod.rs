@@ -265,7 +265,12 @@ fn fill_weights(bytes: &mut [u8], format: Format, seed: u64) {
         words.iter_mut().for_each(|bytes| *bytes = word(random()).to_le_bytes());
     };
     match format {
-        Format::Int8(_) | Format::Int4 { .. } => fill(&|x| x),
+        Format::Int8(_) | Format::Int4 { mins: true } => fill(&|x| x),
+        // Code 0 becomes 8, weight 0: the others are as often positive as negative. Else all outputs of a token lean one way, layer
+        // after layer, until attention weighs with numbers so small that some CPUs take a hundred times as long for them.
+        Format::Int4 { mins: false } => {
+            fill(&|x| x | (!(x | x >> 1 | x >> 2 | x >> 3) & 0x1111_1111_1111_1111) << 3);
+        }
         // There is no code 3: it becomes 1, weight 0, which thus is half of all weights.
         Format::Trit2(_) => fill(&|x| x & !((x & (x >> 1) & 0x5555_5555_5555_5555) << 1)),
         Format::Trit5(_) => {

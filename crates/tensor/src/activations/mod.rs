@@ -10,7 +10,7 @@ use chalot_simd::{AlignedVec, Isa, IsaKind};
 
 use crate::{
     exec::Exec,
-    linear::lanes::{LINE, LINE_TOKENS, Quad, TokenTile, Vectors},
+    linear::lanes::{LINE, LINE_TOKENS, Quad, Vectors},
     matrix::{Format, Matrix},
     out::SharedOut,
 };
@@ -300,7 +300,7 @@ pub(crate) struct QuantizedTile<'a> {
 #[derive(Copy, Clone)]
 pub(crate) struct QuantizedLines<'a> {
     /// `[line]`
-    pub lines: &'a [TokenTile],
+    pub lines: &'a [[[i8; LINE]; LINE_TOKENS]],
     /// `[segment]`
     pub factors: &'a [[f32; LINE_TOKENS]],
     /// `[segment]`
@@ -333,7 +333,7 @@ impl Quantized {
     pub fn lines(&self, tile: usize) -> QuantizedLines<'_> {
         debug_assert_eq!(self.segments.order, Order::Lines);
         let (lines, segments) = (self.segments.k.div_ceil(LINE), self.segments.count());
-        let all: &[TokenTile] = bytemuck::cast_slice(&self.quads);
+        let all: &[[[i8; LINE]; LINE_TOKENS]] = bytemuck::cast_slice(&self.quads);
         QuantizedLines {
             lines: &all[tile * lines..][..lines],
             factors: &self.factors.as_chunks().0[tile * segments..][..segments],

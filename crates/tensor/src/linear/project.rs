@@ -143,7 +143,12 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     /// Of an input whose form for the weights has been made, in this order. Shares the threads with others; `all` is the
     /// [`work`] of all of them.
-    pub fn new(exec: &Exec, projection: Projection<'a>, (x, order): (&'a Activations, Order), all: usize) -> Self {
+    pub fn new(
+        exec: &Exec,
+        projection: Projection<'a>,
+        (x, order): (&'a Activations, Order),
+        all: usize,
+    ) -> Self {
         let Projection { w, bias, y } = projection;
         let y = SharedOut::new(y);
         let split = Split::of(exec, w, (x.m(), order), all);

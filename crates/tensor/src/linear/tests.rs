@@ -323,7 +323,8 @@ fn tasks_write_their_own_rows_only() {
                         false => vectors.run(float::PanelTask { product, tiles: tiles.clone(), token_tiles }),
                     }
                 } else {
-                    let (scales, x, code) = (F32Scales::of(&w), input.quantized(&w, Order::Quads), PhantomData::<Trit2>);
+                    let (scales, x, code) =
+                        (F32Scales::of(&w), input.quantized(&w, Order::Quads), PhantomData::<Trit2>);
                     let product = Integer { w: &w, scales, zero: 1, x, m, y: out };
                     let tiles = tiles.clone();
                     match m <= DIRECT_TOKENS {

@@ -18,6 +18,9 @@ const READ_TASK: usize = 256 * 1024;
 const QUADS: usize = 6;
 /// Steps of a task of [`dot_peak`].
 const STEPS: usize = 5_000;
+/// The same of products of tiles.
+#[cfg(target_arch = "x86_64")]
+const TILE_STEPS: usize = 1_000;
 
 /// Bytes per second that the threads of `exec` read together from `memory`, once through. The memory should be much
 /// larger than the caches and have been written before (untouched pages are all one page of zeros).
@@ -49,7 +52,11 @@ pub fn dot_peak(exec: &Exec, tasks: usize) -> Option<f64> {
     exec.pool.run(tasks, &|task| {
         // SAFETY: each task has its own result.
         let result = unsafe { &mut out.part(task, 1)[0] };
-        vectors.run(Dots { seed: task as u8, result });
+        match vectors {
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Amx(_, amx) => result.1 = amx.begin().repeat(TILE_STEPS),
+            _ => vectors.run(Dots { seed: task as u8, result }),
+        }
     });
     let seconds = start.elapsed().as_secs_f64();
     Some(black_box(results).iter().map(|&(_, products)| products).sum::<usize>() as f64 / seconds)

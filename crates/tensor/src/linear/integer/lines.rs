@@ -10,11 +10,10 @@ use crate::{
     linear::{
         Aligned, LINES_TOKEN_TILES,
         lanes::{
-            Kernel, LINE, LINE_TOKENS, ProductLanes, SumTile, WeightTile,
-            amx::{Amx, Tiles},
+            Kernel, LINE, LINE_TOKENS, ProductLanes,
+            amx::{Amx, SumTile, Tiles, WeightTile},
         },
-        store_tiles,
-        weights::{Code, Scales},
+        weights::{Code, Scales, V},
     },
     math::lanes::Lanes,
     matrix::{BLOCK, TILE_ROWS},
@@ -26,8 +25,11 @@ const R: usize = 2;
 /// coding.
 const LINES: usize = 10;
 
-/// `[line][tile of rows]`
-type Panel = [[WeightTile; R]; LINES];
+/// Segments whose sums are made together, before vectors take them.
+const SEGMENTS: usize = 4;
+
+/// Tiles of rows, line by line.
+type Panel = [[WeightTile; LINES]; R];
 /// Outputs of a tile of tokens.
 type Outputs = [[f32; TILE_ROWS]; LINE_TOKENS];
 
@@ -61,16 +63,24 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
     fn whole<P: ProductLanes>(self, p: P) {
         let Self { product, tiles, token_tiles, amx, code } = self;
         let amx = amx.begin::<LINE>();
-        let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; R]; LINES]);
-        let Aligned(sums) = &mut Aligned([[[[[0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; LINES_TOKEN_TILES.div_ceil(2)]);
+        let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; LINES]; R]);
+        let Aligned(sums) =
+            &mut Aligned([[[[[0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; LINES_TOKEN_TILES.div_ceil(2)]);
         let lines = product.w.cols().div_ceil(LINE);
         for first_tile in tiles.clone().step_by(R) {
             let tiles = first_tile..tiles.end.min(first_tile + R);
             for first in (0..lines).step_by(LINES) {
                 let piece = first..lines.min(first + LINES);
                 let quads = piece.start * LINE / 4..piece.end * LINE / 4;
-                p.call(Unpack::<C, S, Q> { product, tiles: tiles.clone(), segments: 0..1, quads, panel, code });
-                let panel = &panel[..piece.len()];
+                p.call(Unpack::<C, S, Q> {
+                    product,
+                    tiles: tiles.clone(),
+                    segments: 0..1,
+                    quads,
+                    panel,
+                    code,
+                });
+                let panel = panel.each_ref().map(|weights| &weights[..piece.len()]);
                 let (is_first, is_last) = (first == 0, piece.end == lines);
                 for (pair, sums) in token_tiles.clone().step_by(2).zip(&mut *sums) {
                     let x = product.x.lines(pair);
@@ -80,13 +90,13 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
                     }
                     if pair + 1 < token_tiles.end {
                         let next = product.x.lines(pair + 1);
-                        amx.multiply_pair([tokens, &next.lines[piece.clone()]], panel, sums, !is_first);
+                        amx.multiply_pair(0, [tokens, &next.lines[piece.clone()]], panel, sums, !is_first);
                         if is_last {
                             store_scaled(p, &product, &tiles, (pair, x), &sums[0]);
                             store_scaled(p, &product, &tiles, (pair + 1, next), &sums[1]);
                         }
                     } else {
-                        amx.multiply(tokens, panel, &mut sums[0], !is_first);
+                        amx.multiply(0, tokens, panel, &mut sums[0], !is_first);
                         if is_last {
                             store_scaled(p, &product, &tiles, (pair, x), &sums[0]);
                         }
@@ -100,9 +110,10 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
     #[inline(always)]
     fn groups<P: ProductLanes, const COLUMNS: usize>(self, p: P) {
         let Self { product, tiles, token_tiles, amx, code } = self;
-        let amx = amx.begin::<COLUMNS>();
-        let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; R]; LINES]);
-        let Aligned(outputs) = &mut Aligned([[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; LINES_TOKEN_TILES]);
+        let (f, amx) = (p.floats(), amx.begin::<COLUMNS>());
+        let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; LINES]; R]);
+        let Aligned(outputs) =
+            &mut Aligned([[[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; LINES_TOKEN_TILES.div_ceil(2)]);
         let (group, segments) = (product.w.segment_cols(), product.w.segments());
         let at_once = (LINES * LINE / group).max(1);
         for first_tile in tiles.clone().step_by(R) {
@@ -110,18 +121,34 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
             for first in (0..segments).step_by(at_once) {
                 let piece = first..segments.min(first + at_once);
                 let quads = 0..group / 4;
-                p.call(Unpack::<C, S, Q> { product, tiles: tiles.clone(), segments: piece.clone(), quads, panel, code });
-                for (tile, outputs) in token_tiles.clone().zip(&mut *outputs) {
-                    let x = product.x.lines(tile);
+                p.call(Unpack::<C, S, Q> {
+                    product,
+                    tiles: tiles.clone(),
+                    segments: piece.clone(),
+                    quads,
+                    panel,
+                    code,
+                });
+                for (first, outputs) in token_tiles.clone().step_by(2).zip(&mut *outputs) {
+                    let token_tiles = first..token_tiles.end.min(first + 2);
                     if piece.end == segments {
-                        prefetch_outputs(p, &product, &tiles, tile..tile + 1);
+                        prefetch_outputs(p, &product, &tiles, token_tiles.clone());
                     }
-                    let groups =
-                        Groups { product, tiles: tiles.clone(), segments: piece.clone(), panel: &*panel, x, amx: &amx };
-                    p.call(GroupsOfTile::<_, COLUMNS, 0> { groups: &groups, outputs: &mut outputs[0] });
-                    p.call(GroupsOfTile::<_, COLUMNS, 1> { groups: &groups, outputs: &mut outputs[1] });
+                    p.call(Groups {
+                        product,
+                        tiles: tiles.clone(),
+                        token_tiles: token_tiles.clone(),
+                        segments: piece.clone(),
+                        panel,
+                        amx: &amx,
+                        outputs,
+                    });
                     if piece.end == segments {
-                        store(&product, &tiles, tile, outputs);
+                        for token in first * LINE_TOKENS..product.m.min(token_tiles.end * LINE_TOKENS) {
+                            let (tile, t) = (token / LINE_TOKENS - first, token % LINE_TOKENS);
+                            let outputs = [f.load(&outputs[tile][0][t]), f.load(&outputs[tile][1][t])];
+                            store(p, &product, &tiles, token, outputs);
+                        }
                     }
                 }
             }
@@ -145,25 +172,18 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for Unpack<'_, C, S, Q> {
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { product, tiles, segments, quads, panel, .. } = self;
         let w = product.w;
-        for (r, tile) in tiles.enumerate() {
-            let mut at = 0;
-            for segment in w.tile_blocks(tile).chunks(w.segment_blocks()).skip(segments.start).take(segments.len()) {
-                let end = at + quads.len();
-                for block in &segment[quads.start / Q..] {
-                    for codes in C::unpack(p, p.load(block)) {
-                        if at < end {
-                            let mut bytes = [0; BLOCK];
-                            p.store(codes, &mut bytes);
-                            let quad = &mut panel[at / (LINE / 4)][r][at % (LINE / 4)];
-                            *quad = bytes.map(|code| code.wrapping_sub(product.zero as u8) as i8);
-                            at += 1;
-                        }
-                    }
-                    if at == end {
-                        break;
+        let zero = product.zero as u8;
+        for (tile, panel) in tiles.zip(panel) {
+            let segments =
+                w.tile_blocks(tile).chunks(w.segment_blocks()).skip(segments.start).take(segments.len());
+            for (blocks, panel) in segments.zip(panel.as_flattened_mut().chunks_mut(quads.len())) {
+                for (block, panel) in blocks[quads.start / Q..].iter().zip(panel.chunks_mut(Q)) {
+                    for (quad, codes) in panel.iter_mut().zip(C::unpack(p, p.load(block))) {
+                        let mut bytes = [0; BLOCK];
+                        p.store(codes, &mut bytes);
+                        *quad = bytes.map(|code| code.wrapping_sub(zero) as i8);
                     }
                 }
-                at = end;
             }
         }
     }
@@ -195,84 +215,121 @@ fn store_scaled<P: ProductLanes, S: Scales>(
     sums: &[SumTile; R],
 ) {
     let f = p.floats();
-    let mut outputs = [[[0.0; TILE_ROWS]; LINE_TOKENS]; R];
+    let mut scales = [f.splat(0.0); R];
     for r in 0..R {
-        let scale = product.scales.scale(p, (tiles.start + r).min(tiles.end - 1), 0);
-        for t in 0..LINE_TOKENS {
-            let factor = f.mul(scale, f.splat(x.factors[0][t]));
-            let sum = p.to_floats(p.load_sums(&sums[r][t]));
-            f.store(f.fma(sum, factor, f.splat(0.0)), &mut outputs[r][t]);
-        }
+        scales[r] = product.scales.scale(p, (tiles.start + r).min(tiles.end - 1), 0);
     }
-    store(product, tiles, token_tile, &outputs);
-}
-
-/// Writes the outputs of a tile of tokens, as far as there are tokens and rows.
-#[inline(always)]
-fn store<S>(product: &Integer<'_, S>, tiles: &Range<usize>, token_tile: usize, outputs: &[Outputs; R]) {
     let first = token_tile * LINE_TOKENS;
     for t in 0..LINE_TOKENS.min(product.m - first) {
-        let outputs = [[outputs[0][t], outputs[1][t]]];
-        store_tiles(&product.y, (product.w.rows(), tiles.clone(), first + t), &outputs);
+        let mut outputs = [f.splat(0.0); R];
+        for r in 0..R {
+            let factor = f.mul(scales[r], f.splat(x.factors[0][t]));
+            outputs[r] = f.fma(p.to_floats(p.load_sums(&sums[r][t])), factor, outputs[r]);
+        }
+        store(p, product, tiles, first + t, outputs);
     }
 }
 
-/// Segments of a panel against a tile of tokens.
+/// Writes the outputs of a token, as far as there are rows.
+#[inline(always)]
+fn store<P: ProductLanes, S>(
+    p: P,
+    product: &Integer<'_, S>,
+    tiles: &Range<usize>,
+    token: usize,
+    outputs: [V<P>; R],
+) {
+    let (rows, row) = (product.w.rows(), tiles.start * TILE_ROWS);
+    // SAFETY: a task has its own tiles of rows and of tokens.
+    let out = unsafe { product.y.part(token * rows + row, (tiles.end * TILE_ROWS).min(rows) - row) };
+    for (out, output) in out.chunks_mut(TILE_ROWS).zip(outputs) {
+        match out.try_into() {
+            Ok(out) => p.floats().store(output, out),
+            Err(_) => {
+                let mut all = [0.0; TILE_ROWS];
+                p.floats().store(output, &mut all);
+                out.copy_from_slice(&all[..out.len()]);
+            }
+        }
+    }
+}
+
+/// Segments of a panel against a pair of tiles of tokens, or one.
 struct Groups<'a, S, const COLUMNS: usize> {
     product: Integer<'a, S>,
     tiles: Range<usize>,
+    token_tiles: Range<usize>,
     segments: Range<usize>,
     panel: &'a Panel,
-    x: QuantizedLines<'a>,
     amx: &'a Tiles<COLUMNS>,
-}
-
-/// Of them the outputs of tile `T` of rows.
-struct GroupsOfTile<'a, S, const COLUMNS: usize, const T: usize> {
-    groups: &'a Groups<'a, S, COLUMNS>,
-    outputs: &'a mut Outputs,
+    /// `[tile of tokens][tile of rows]`
+    outputs: &'a mut [[Outputs; R]; 2],
 }
 
 impl<S, const COLUMNS: usize> Groups<'_, S, COLUMNS> {
-    /// The sums of a segment, the `i`th.
+    /// The sums of a segment.
     #[inline(always)]
-    fn multiply<const T: usize>(&self, i: usize, sums: &mut SumTile) {
+    fn multiply(&self, x: &[QuantizedLines<'_>; 2], segment: usize, sums: &mut [[SumTile; R]; 2]) {
         let group = self.product.w.segment_cols();
-        let column = (self.segments.start + i) * group;
-        let lines = &self.x.lines[column / LINE..];
-        let lines = &lines[..group.div_ceil(LINE).min(lines.len())];
-        let panel = &self.panel[i * group / LINE..][..lines.len()];
-        self.amx.product::<T>(column % LINE / COLUMNS, lines, panel, sums);
+        let (first, in_panel) = (segment * group, (segment - self.segments.start) * group);
+        let lines = first / LINE..x[0].lines.len().min((first + group).div_ceil(LINE));
+        let panel = self.panel.each_ref().map(|weights| &weights[in_panel / LINE..][..lines.len()]);
+        let part = first % LINE / COLUMNS;
+        let tokens = [&x[0].lines[lines.clone()], &x[1].lines[lines]];
+        match self.token_tiles.len() {
+            2 => self.amx.multiply_pair(part, tokens, panel, sums, false),
+            _ => self.amx.multiply(part, tokens[0], panel, &mut sums[0], false),
+        }
     }
 }
 
-impl<S: Scales, const COLUMNS: usize, const T: usize> Kernel for GroupsOfTile<'_, S, COLUMNS, T> {
+impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, S, COLUMNS> {
     #[inline(always)]
-    fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
-        let Self { groups, outputs } = self;
-        let Groups { product, tiles, segments, x, .. } = groups;
-        let (f, tile) = (p.floats(), (tiles.start + T).min(tiles.end - 1));
+    fn run<P: ProductLanes, const R_: usize, const D_: usize>(mut self, p: P) {
+        let x = [self.token_tiles.start, self.token_tiles.end - 1].map(|tile| self.product.x.lines(tile));
+        let Aligned(sums) = &mut Aligned([[[[[0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; SEGMENTS]);
+        for first in self.segments.clone().step_by(SEGMENTS) {
+            let segments = first..self.segments.end.min(first + SEGMENTS);
+            for (segment, sums) in segments.clone().zip(&mut *sums) {
+                self.multiply(&x, segment, sums);
+            }
+            for (i, x) in x.iter().enumerate().take(self.token_tiles.len()) {
+                for r in 0..R {
+                    self.add_scaled(p, segments.clone(), x, (i, r), sums);
+                }
+            }
+        }
+    }
+}
+
+impl<S: Scales, const COLUMNS: usize> Groups<'_, S, COLUMNS> {
+    /// Adds to the outputs of tile i of tokens and tile r of rows what the sums of segments are worth.
+    #[inline(always)]
+    fn add_scaled<P: ProductLanes>(
+        &mut self,
+        p: P,
+        segments: Range<usize>,
+        x: &QuantizedLines<'_>,
+        (i, r): (usize, usize),
+        sums: &[[[SumTile; R]; 2]; SEGMENTS],
+    ) {
+        let (f, tile) = (p.floats(), (self.tiles.start + r).min(self.tiles.end - 1));
+        let outputs = &mut self.outputs[i][r];
         let mut acc = [f.splat(0.0); LINE_TOKENS];
         if segments.start > 0 {
             for t in 0..LINE_TOKENS {
                 acc[t] = f.load(&outputs[t]);
             }
         }
-        // Two, so that tiles work on a segment while vectors work on the one before.
-        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; 2]);
-        groups.multiply::<T>(0, &mut sums[0]);
-        for (i, segment) in segments.clone().enumerate() {
-            if segment + 1 < segments.end {
-                groups.multiply::<T>(i + 1, &mut sums[(i + 1) % 2]);
-            }
-            let (sums, factors) = (&sums[i % 2], &x.factors[segment]);
-            let scale = product.scales.scale(p, tile, segment);
+        for (segment, sums) in segments.zip(sums) {
+            let (sums, factors) = (&sums[i][r], &x.factors[segment]);
+            let scale = self.product.scales.scale(p, tile, segment);
             for t in 0..LINE_TOKENS {
                 let factor = f.mul(scale, f.splat(factors[t]));
                 acc[t] = f.fma(p.to_floats(p.load_sums(&sums[t])), factor, acc[t]);
             }
             if S::MINS {
-                let min = product.scales.min(p, tile, segment);
+                let min = self.product.scales.min(p, tile, segment);
                 for t in 0..LINE_TOKENS {
                     acc[t] = f.fma(min, f.splat(factors[t] * x.sums[segment][t] as f32), acc[t]);
                 }

@@ -7,7 +7,15 @@ use std::{arch::asm, marker::PhantomData};
 
 use chalot_simd::{Isa, IsaKind};
 
-use super::{LINE, LINE_TOKENS, SumTile, TokenTile, WeightTile};
+use super::{LINE, LINE_TOKENS};
+use crate::matrix::{BLOCK, TILE_ROWS};
+
+/// Sixteen tokens, a line of each.
+pub(crate) type TokenTile = [[i8; LINE]; LINE_TOKENS];
+/// Sixteen rows of weights, a line of each: sixteen quads.
+pub(crate) type WeightTile = [[i8; BLOCK]; LINE / 4];
+/// Sums of sixteen tokens and sixteen rows.
+pub(crate) type SumTile = [[i32; TILE_ROWS]; LINE_TOKENS];
 
 /// Proof that this CPU has all that [`IsaKind::Amx`] stands for.
 #[derive(Clone, Copy)]
@@ -70,18 +78,57 @@ impl<const COLUMNS: usize> Drop for Tiles<COLUMNS> {
 }
 
 impl Tiles<LINE> {
-    /// `sums[i][j]`, added to what they are if `add`: the products of tokens i and rows j over all columns.
+    /// Multiplies without reading memory, four products at a time, `steps` times; returns the multiply-adds.
+    pub fn repeat(&self, steps: usize) -> usize {
+        let zeros = &[[0_i8; LINE]; LINE_TOKENS];
+        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); a tile of memory is read.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "tileloadd tmm4, [{zeros} + {row}]",
+                "tileloadd tmm5, [{zeros} + {row}]",
+                "tileloadd tmm6, [{zeros} + {row}]",
+                "tileloadd tmm7, [{zeros} + {row}]",
+                "2:",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tdpbssd tmm2, tmm5, tmm6",
+                "tdpbssd tmm3, tmm5, tmm7",
+                "dec {steps}",
+                "jnz 2b",
+                zeros = in(reg) zeros.as_ptr(),
+                row = in(reg) LINE,
+                steps = inout(reg) steps.max(1) => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly),
+            );
+        }
+        4 * steps.max(1) * LINE_TOKENS * TILE_ROWS * LINE
+    }
+}
+
+impl<const COLUMNS: usize> Tiles<COLUMNS> {
+    /// `sums[i][j]`, added to what they are if `add`: the products of tokens i and rows j over all columns; where those of a
+    /// line are not taken at a time, of a part of each line.
     #[inline(always)]
     pub fn multiply_pair(
         &self,
+        part: usize,
         tokens: [&[TokenTile]; 2],
-        weights: &[[WeightTile; 2]],
+        weights: [&[WeightTile]; 2],
         sums: &mut [[SumTile; 2]; 2],
         add: bool,
     ) {
-        assert!(!weights.is_empty() && tokens.iter().all(|tokens| tokens.len() == weights.len()));
+        let lines = weights[0].len();
+        assert!(lines > 0 && lines == weights[1].len() && part < LINE / COLUMNS);
+        assert!(tokens.iter().all(|tokens| tokens.len() == lines));
+        let quads = part * COLUMNS / 4;
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the loop reads as many tiles of
-        // tokens and weights as there are (asserted), and the sums are four tiles side by side.
+        // tokens and weights as there are, or the same part of each (asserted), and the sums are four tiles side by side.
         unsafe {
             asm!(
                 "test {add:e}, {add:e}",
@@ -97,18 +144,19 @@ impl Tiles<LINE> {
                 "tileloadd tmm2, [{sums} + {row} + 2048]",
                 "tileloadd tmm3, [{sums} + {row} + 3072]",
                 "3:",
-                "tileloadd tmm6, [{weights} + {row}]",
+                "tileloadd tmm6, [{left} + {row}]",
                 "tileloadd tmm4, [{first} + {row}]",
-                "tileloadd tmm7, [{weights} + {row} + 1024]",
+                "tileloadd tmm7, [{right} + {row}]",
                 "tileloadd tmm5, [{second} + {row}]",
                 "tdpbssd tmm0, tmm4, tmm6",
                 "tdpbssd tmm1, tmm4, tmm7",
                 "tdpbssd tmm2, tmm5, tmm6",
                 "tdpbssd tmm3, tmm5, tmm7",
-                "add {weights}, 2048",
+                "add {left}, 1024",
+                "add {right}, 1024",
                 "add {first}, 1024",
                 "add {second}, 1024",
-                "dec {steps}",
+                "dec {lines}",
                 "jnz 3b",
                 "tilestored [{sums} + {row}], tmm0",
                 "tilestored [{sums} + {row} + 1024], tmm1",
@@ -117,10 +165,11 @@ impl Tiles<LINE> {
                 add = in(reg) u32::from(add),
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) LINE,
-                weights = inout(reg) weights.as_ptr() => _,
-                first = inout(reg) tokens[0].as_ptr() => _,
-                second = inout(reg) tokens[1].as_ptr() => _,
-                steps = inout(reg) weights.len() => _,
+                left = inout(reg) weights[0][0][quads..].as_ptr() => _,
+                right = inout(reg) weights[1][0][quads..].as_ptr() => _,
+                first = inout(reg) tokens[0][0][0][part * COLUMNS..].as_ptr() => _,
+                second = inout(reg) tokens[1][0][0][part * COLUMNS..].as_ptr() => _,
+                lines = inout(reg) lines => _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
@@ -132,12 +181,16 @@ impl Tiles<LINE> {
     #[inline(always)]
     pub fn multiply(
         &self,
+        part: usize,
         tokens: &[TokenTile],
-        weights: &[[WeightTile; 2]],
+        weights: [&[WeightTile]; 2],
         sums: &mut [SumTile; 2],
         add: bool,
     ) {
-        assert!(!weights.is_empty() && tokens.len() == weights.len());
+        let lines = weights[0].len();
+        assert!(lines > 0 && lines == weights[1].len() && part < LINE / COLUMNS);
+        assert!(tokens.len() == lines);
+        let quads = part * COLUMNS / 4;
         // SAFETY: as above, with two tiles of sums.
         unsafe {
             asm!(
@@ -150,64 +203,26 @@ impl Tiles<LINE> {
                 "tileloadd tmm0, [{sums} + {row}]",
                 "tileloadd tmm1, [{sums} + {row} + 1024]",
                 "3:",
-                "tileloadd tmm6, [{weights} + {row}]",
+                "tileloadd tmm6, [{left} + {row}]",
                 "tileloadd tmm4, [{tokens} + {row}]",
-                "tileloadd tmm7, [{weights} + {row} + 1024]",
+                "tileloadd tmm7, [{right} + {row}]",
                 "tdpbssd tmm0, tmm4, tmm6",
                 "tdpbssd tmm1, tmm4, tmm7",
-                "add {weights}, 2048",
+                "add {left}, 1024",
+                "add {right}, 1024",
                 "add {tokens}, 1024",
-                "dec {steps}",
+                "dec {lines}",
                 "jnz 3b",
                 "tilestored [{sums} + {row}], tmm0",
                 "tilestored [{sums} + {row} + 1024], tmm1",
                 add = in(reg) u32::from(add),
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) LINE,
-                weights = inout(reg) weights.as_ptr() => _,
-                tokens = inout(reg) tokens.as_ptr() => _,
-                steps = inout(reg) weights.len() => _,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
-    }
-}
-
-impl<const COLUMNS: usize> Tiles<COLUMNS> {
-    /// The products of tokens and the rows of tile `R` of each pair, over all columns; with half as many columns at a time
-    /// only those of one half, `part`.
-    #[inline(always)]
-    pub fn product<const R: usize>(
-        &self,
-        part: usize,
-        tokens: &[TokenTile],
-        weights: &[[WeightTile; 2]],
-        sums: &mut SumTile,
-    ) {
-        const { assert!(R < 2) };
-        assert!(!weights.is_empty() && tokens.len() == weights.len() && part < LINE / COLUMNS);
-        let quads = part * COLUMNS / 4;
-        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the loop reads as many tiles of
-        // tokens and weights as there are, or one half of each (asserted).
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "2:",
-                "tileloadd tmm6, [{weights} + {row}]",
-                "tileloadd tmm4, [{tokens} + {row}]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "add {weights}, 2048",
-                "add {tokens}, 1024",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{sums} + {row}], tmm0",
-                sums = in(reg) sums.as_mut_ptr(),
-                row = in(reg) LINE,
-                weights = inout(reg) weights[0][R][quads..].as_ptr() => _,
+                left = inout(reg) weights[0][0][quads..].as_ptr() => _,
+                right = inout(reg) weights[1][0][quads..].as_ptr() => _,
                 tokens = inout(reg) tokens[0][0][part * COLUMNS..].as_ptr() => _,
-                steps = inout(reg) weights.len() => _,
-                out("tmm0") _, out("tmm4") _, out("tmm6") _,
+                lines = inout(reg) lines => _,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }

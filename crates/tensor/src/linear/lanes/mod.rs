@@ -36,12 +36,6 @@ pub(crate) type Quad = [i8; 4];
 pub(crate) const LINE: usize = 64;
 /// Tokens of a tile of lines.
 pub(crate) const LINE_TOKENS: usize = 16;
-/// Sixteen tokens, a line of each.
-pub(crate) type TokenTile = [[i8; LINE]; LINE_TOKENS];
-/// Sixteen rows of weights, a line of each: sixteen quads.
-pub(crate) type WeightTile = [[i8; BLOCK]; LINE / 4];
-/// Sums of sixteen tokens and sixteen rows.
-pub(crate) type SumTile = [[i32; TILE_ROWS]; LINE_TOKENS];
 
 /// An algorithm written in [`ProductLanes`], with its arguments as fields.
 pub(crate) trait Kernel {
@@ -201,9 +195,9 @@ impl Vectors {
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512Vbmi => avx512::Avx512Products::new(isa).map(Vectors::Avx512Vbmi),
             #[cfg(target_arch = "x86_64")]
-            IsaKind::Amx => {
-                avx512::Avx512Products::new(isa).zip(amx::Amx::new(isa)).map(|(lanes, amx)| Vectors::Amx(lanes, amx))
-            }
+            IsaKind::Amx => avx512::Avx512Products::new(isa)
+                .zip(amx::Amx::new(isa))
+                .map(|(lanes, amx)| Vectors::Amx(lanes, amx)),
             #[cfg(target_arch = "aarch64")]
             IsaKind::Neon => neon::NeonProducts::new(isa).map(Vectors::Neon),
             #[cfg(target_arch = "aarch64")]
