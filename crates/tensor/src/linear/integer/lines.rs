@@ -110,14 +110,16 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
     #[inline(always)]
     fn groups<P: ProductLanes, const COLUMNS: usize>(self, p: P) {
         let Self { product, tiles, token_tiles, amx, code } = self;
-        let (f, amx) = (p.floats(), amx.begin::<COLUMNS>());
+        let amx = amx.begin::<COLUMNS>();
         let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; LINES]; R]);
         let Aligned(outputs) =
             &mut Aligned([[[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; LINES_TOKEN_TILES.div_ceil(2)]);
         let (group, segments) = (product.w.segment_cols(), product.w.segments());
+        let Aligned(sums) = &mut Aligned([[[[[0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; SEGMENTS]);
         let at_once = (LINES * LINE / group).max(1);
         for first_tile in tiles.clone().step_by(R) {
             let tiles = first_tile..tiles.end.min(first_tile + R);
+            outputs.fill([[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; 2]);
             for first in (0..segments).step_by(at_once) {
                 let piece = first..segments.min(first + at_once);
                 let quads = 0..group / 4;
@@ -129,28 +131,16 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
                     panel,
                     code,
                 });
-                for (first, outputs) in token_tiles.clone().step_by(2).zip(&mut *outputs) {
-                    let token_tiles = first..token_tiles.end.min(first + 2);
-                    if piece.end == segments {
-                        prefetch_outputs(p, &product, &tiles, token_tiles.clone());
-                    }
-                    p.call(Groups {
-                        product,
-                        tiles: tiles.clone(),
-                        token_tiles: token_tiles.clone(),
-                        segments: piece.clone(),
-                        panel,
-                        amx: &amx,
-                        outputs,
-                    });
-                    if piece.end == segments {
-                        for token in first * LINE_TOKENS..product.m.min(token_tiles.end * LINE_TOKENS) {
-                            let (tile, t) = (token / LINE_TOKENS - first, token % LINE_TOKENS);
-                            let outputs = [f.load(&outputs[tile][0][t]), f.load(&outputs[tile][1][t])];
-                            store(p, &product, &tiles, token, outputs);
-                        }
-                    }
-                }
+                p.call(Groups {
+                    product: &product,
+                    tiles: &tiles,
+                    token_tiles: &token_tiles,
+                    segments: piece,
+                    panel,
+                    amx: &amx,
+                    sums,
+                    outputs,
+                });
             }
         }
     }
@@ -254,89 +244,95 @@ fn store<P: ProductLanes, S>(
     }
 }
 
-/// Segments of a panel against a pair of tiles of tokens, or one.
-struct Groups<'a, S, const COLUMNS: usize> {
-    product: Integer<'a, S>,
-    tiles: Range<usize>,
-    token_tiles: Range<usize>,
+/// Segments of a panel against tiles of tokens.
+struct Groups<'a, 'b, S, const COLUMNS: usize> {
+    product: &'a Integer<'b, S>,
+    tiles: &'a Range<usize>,
+    token_tiles: &'a Range<usize>,
     segments: Range<usize>,
     panel: &'a Panel,
     amx: &'a Tiles<COLUMNS>,
-    /// `[tile of tokens][tile of rows]`
-    outputs: &'a mut [[Outputs; R]; 2],
+    /// Room for sums.
+    sums: &'a mut [[[SumTile; R]; 2]; SEGMENTS],
+    /// By pairs of tiles of tokens.
+    outputs: &'a mut [[[Outputs; R]; 2]],
 }
 
-impl<S, const COLUMNS: usize> Groups<'_, S, COLUMNS> {
-    /// The sums of a segment.
+impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
     #[inline(always)]
-    fn multiply(&self, x: &[QuantizedLines<'_>; 2], segment: usize, sums: &mut [[SumTile; R]; 2]) {
-        let group = self.product.w.segment_cols();
-        let (first, in_panel) = (segment * group, (segment - self.segments.start) * group);
-        let lines = first / LINE..x[0].lines.len().min((first + group).div_ceil(LINE));
-        let panel = self.panel.each_ref().map(|weights| &weights[in_panel / LINE..][..lines.len()]);
-        let part = first % LINE / COLUMNS;
-        let tokens = [&x[0].lines[lines.clone()], &x[1].lines[lines]];
-        match self.token_tiles.len() {
-            2 => self.amx.multiply_pair(part, tokens, panel, sums, false),
-            _ => self.amx.multiply(part, tokens[0], panel, &mut sums[0], false),
-        }
-    }
-}
-
-impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, S, COLUMNS> {
-    #[inline(always)]
-    fn run<P: ProductLanes, const R_: usize, const D_: usize>(mut self, p: P) {
-        let x = [self.token_tiles.start, self.token_tiles.end - 1].map(|tile| self.product.x.lines(tile));
-        let Aligned(sums) = &mut Aligned([[[[[0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; SEGMENTS]);
-        for first in self.segments.clone().step_by(SEGMENTS) {
-            let segments = first..self.segments.end.min(first + SEGMENTS);
-            for (segment, sums) in segments.clone().zip(&mut *sums) {
-                self.multiply(&x, segment, sums);
+    fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
+        let Self { product, tiles, token_tiles, segments, panel, amx, sums, outputs } = self;
+        let (f, group) = (p.floats(), product.w.segment_cols());
+        let is_last = segments.end == product.w.segments();
+        for (first, outputs) in token_tiles.clone().step_by(2).zip(outputs) {
+            let pair = first..token_tiles.end.min(first + 2);
+            let x = [pair.start, pair.end - 1].map(|tile| product.x.lines(tile));
+            if is_last {
+                prefetch_outputs(p, product, tiles, pair.clone());
             }
-            for (i, x) in x.iter().enumerate().take(self.token_tiles.len()) {
-                for r in 0..R {
-                    self.add_scaled(p, segments.clone(), x, (i, r), sums);
+            for first in segments.clone().step_by(SEGMENTS) {
+                let batch = first..segments.end.min(first + SEGMENTS);
+                for (segment, sums) in batch.clone().zip(&mut *sums) {
+                    let (column, in_panel) = (segment * group, (segment - segments.start) * group);
+                    let lines = column / LINE..x[0].lines.len().min((column + group).div_ceil(LINE));
+                    let weights =
+                        [&panel[0][in_panel / LINE..][..lines.len()], &panel[1][in_panel / LINE..][..lines.len()]];
+                    let tokens = [&x[0].lines[lines.clone()], &x[1].lines[lines]];
+                    let part = column % LINE / COLUMNS;
+                    match pair.len() {
+                        2 => amx.multiply_pair(part, tokens, weights, sums, false),
+                        _ => amx.multiply(part, tokens[0], weights, &mut sums[0], false),
+                    }
+                }
+                for i in 0..pair.len() {
+                    for r in 0..R {
+                        let tile = (tiles.start + r).min(tiles.end - 1);
+                        let sums = batch.clone().zip(&*sums).map(|(segment, sums)| (segment, &sums[i][r]));
+                        add_scaled(p, &product.scales, tile, &x[i], sums, &mut outputs[i][r]);
+                    }
+                }
+            }
+            if is_last {
+                for token in pair.start * LINE_TOKENS..product.m.min(pair.end * LINE_TOKENS) {
+                    let (tile, t) = (token / LINE_TOKENS - pair.start, token % LINE_TOKENS);
+                    let outputs = [f.load(&outputs[tile][0][t]), f.load(&outputs[tile][1][t])];
+                    store(p, product, tiles, token, outputs);
                 }
             }
         }
     }
 }
 
-impl<S: Scales, const COLUMNS: usize> Groups<'_, S, COLUMNS> {
-    /// Adds to the outputs of tile i of tokens and tile r of rows what the sums of segments are worth.
-    #[inline(always)]
-    fn add_scaled<P: ProductLanes>(
-        &mut self,
-        p: P,
-        segments: Range<usize>,
-        x: &QuantizedLines<'_>,
-        (i, r): (usize, usize),
-        sums: &[[[SumTile; R]; 2]; SEGMENTS],
-    ) {
-        let (f, tile) = (p.floats(), (self.tiles.start + r).min(self.tiles.end - 1));
-        let outputs = &mut self.outputs[i][r];
-        let mut acc = [f.splat(0.0); LINE_TOKENS];
-        if segments.start > 0 {
-            for t in 0..LINE_TOKENS {
-                acc[t] = f.load(&outputs[t]);
-            }
-        }
-        for (segment, sums) in segments.zip(sums) {
-            let (sums, factors) = (&sums[i][r], &x.factors[segment]);
-            let scale = self.product.scales.scale(p, tile, segment);
-            for t in 0..LINE_TOKENS {
-                let factor = f.mul(scale, f.splat(factors[t]));
-                acc[t] = f.fma(p.to_floats(p.load_sums(&sums[t])), factor, acc[t]);
-            }
-            if S::MINS {
-                let min = self.product.scales.min(p, tile, segment);
-                for t in 0..LINE_TOKENS {
-                    acc[t] = f.fma(min, f.splat(factors[t] * x.sums[segment][t] as f32), acc[t]);
-                }
-            }
-        }
+/// Adds to the outputs of a tile of tokens and a tile of rows what the sums of segments are worth.
+#[inline(always)]
+fn add_scaled<'s, P: ProductLanes, S: Scales>(
+    p: P,
+    scales: &S,
+    tile: usize,
+    x: &QuantizedLines<'_>,
+    segments: impl Iterator<Item = (usize, &'s SumTile)>,
+    outputs: &mut Outputs,
+) {
+    let f = p.floats();
+    let mut acc = [f.splat(0.0); LINE_TOKENS];
+    for t in 0..LINE_TOKENS {
+        acc[t] = f.load(&outputs[t]);
+    }
+    for (segment, sums) in segments {
+        let factors = &x.factors[segment];
+        let scale = scales.scale(p, tile, segment);
         for t in 0..LINE_TOKENS {
-            f.store(acc[t], &mut outputs[t]);
+            let factor = f.mul(scale, f.splat(factors[t]));
+            acc[t] = f.fma(p.to_floats(p.load_sums(&sums[t])), factor, acc[t]);
         }
+        if S::MINS {
+            let min = scales.min(p, tile, segment);
+            for t in 0..LINE_TOKENS {
+                acc[t] = f.fma(min, f.splat(factors[t] * x.sums[segment][t] as f32), acc[t]);
+            }
+        }
+    }
+    for t in 0..LINE_TOKENS {
+        f.store(acc[t], &mut outputs[t]);
     }
 }
