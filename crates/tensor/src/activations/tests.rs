@@ -58,6 +58,40 @@ fn kernels_equal_the_reference() {
     }
 }
 
+/// Each token's columns where tiles look for them, zeros behind the last; what a form of other tokens left there is gone.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn lines_hold_what_the_reference_says() {
+    let Some(isa) = Isa::of(IsaKind::Amx) else {
+        eprintln!("skipped: this machine has no AMX");
+        return;
+    };
+    let mut random = Random(3);
+    for format in formats().into_iter().filter(|format| format.scale_by().is_some()) {
+        for (m, k) in [(1, 64), (16, 100), (17, 700), (50, 65), (33, 1)] {
+            let (w, exec) = (random_matrix(&mut random, format, 1, k), Exec::new(isa, 1 + m % 2));
+            let mut x = Activations::new();
+            x.set(m + 20, k).fill(1.0);
+            x.make_for(&exec, &w, Order::Lines);
+            x.set(m, k).copy_from_slice(&random.floats(m * k));
+            x.make_for(&exec, &w, Order::Lines);
+            let form = x.quantized(&w, Order::Lines);
+            let group = format.group().unwrap_or(k);
+            for (token, row) in x.as_f32().chunks_exact(k).enumerate() {
+                let (tile, t) = (form.lines(token / LINE_TOKENS), token % LINE_TOKENS);
+                let found: Vec<i8> = tile.lines.iter().flat_map(|line| line[t]).collect();
+                let mut expected = vec![0; k.next_multiple_of(LINE)];
+                for (segment, row) in row.chunks(group).enumerate() {
+                    let q = &mut expected[segment * group..][..row.len()];
+                    let (factor, sum) = reference::quantize_segment(format.group().is_none(), row, q);
+                    assert_eq!((tile.factors[segment][t], tile.sums[segment][t]), (factor, sum));
+                }
+                assert_eq!(found, expected, "{format}, token {token} of {m}, {k} columns");
+            }
+        }
+    }
+}
+
 #[test]
 fn rounding_by_hand() {
     let mut q = [0; 6];

@@ -275,8 +275,10 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
                 for (segment, sums) in batch.clone().zip(&mut *sums) {
                     let (column, in_panel) = (segment * group, (segment - segments.start) * group);
                     let lines = column / LINE..x[0].lines.len().min((column + group).div_ceil(LINE));
-                    let weights =
-                        [&panel[0][in_panel / LINE..][..lines.len()], &panel[1][in_panel / LINE..][..lines.len()]];
+                    let weights = [
+                        &panel[0][in_panel / LINE..][..lines.len()],
+                        &panel[1][in_panel / LINE..][..lines.len()],
+                    ];
                     let tokens = [&x[0].lines[lines.clone()], &x[1].lines[lines]];
                     let part = column % LINE / COLUMNS;
                     match pair.len() {
