@@ -206,14 +206,14 @@ fn store_scaled<P: ProductLanes, S: Scales>(
 ) {
     let f = p.floats();
     let mut scales = [f.splat(0.0); R];
-    for r in 0..R {
-        scales[r] = product.scales.scale(p, (tiles.start + r).min(tiles.end - 1), 0);
+    for (r, scale) in scales.iter_mut().enumerate() {
+        *scale = product.scales.scale(p, (tiles.start + r).min(tiles.end - 1), 0);
     }
     let first = token_tile * LINE_TOKENS;
-    for t in 0..LINE_TOKENS.min(product.m - first) {
+    for (t, &factor) in x.factors[0].iter().enumerate().take(product.m - first) {
         let mut outputs = [f.splat(0.0); R];
         for r in 0..R {
-            let factor = f.mul(scales[r], f.splat(x.factors[0][t]));
+            let factor = f.mul(scales[r], f.splat(factor));
             outputs[r] = f.fma(p.to_floats(p.load_sums(&sums[r][t])), factor, outputs[r]);
         }
         store(p, product, tiles, first + t, outputs);
