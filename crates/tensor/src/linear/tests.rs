@@ -347,6 +347,29 @@ fn tasks_write_their_own_rows_only() {
     }
 }
 
+/// A gate of floats and an up projection of integers share their pieces, also where integers alone would be cut otherwise.
+#[test]
+fn a_gated_pair_may_be_of_two_kinds() {
+    let mut random = Random(31);
+    let (rows, cols, m) = (70, 130, 40);
+    let gate = random_matrix(&mut random, Format::F16, rows, cols);
+    let up = random_matrix(&mut random, Format::Trit2(ScaleBy::Tensor), rows, cols);
+    let x = random.floats(m * cols);
+    for exec in executors() {
+        let mut input = Activations::new();
+        input.set(m, cols).copy_from_slice(&x);
+        let [mut g, mut u, mut y, mut expected] = [(); 4].map(|()| vec![f32::NAN; m * rows]);
+        for (gate, up) in [(&gate, &up), (&up, &gate)] {
+            let factors =
+                (Projection { w: gate, bias: None, y: &mut g }, Projection { w: up, bias: None, y: &mut u });
+            project_gated(&exec, Activation::Silu, &mut input, factors, &mut y).unwrap();
+            let (left, right) = (reference(gate, &x), reference(up, &x));
+            elementwise::gated(&exec, Activation::Silu, &left, &right, &mut expected).unwrap();
+            assert!(bits(&y) == bits(&expected), "{exec:?}");
+        }
+    }
+}
+
 #[test]
 fn wrong_shapes_are_errors() {
     let exec = Exec::new(Isa::best(), 1);
