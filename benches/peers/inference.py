@@ -25,7 +25,10 @@ if "amx_int8" in machine()["isa"]:
     # GCC 12 takes the shapes of AMX tiles for dead stores, and what it builds crashes in its first product.
     BUILD["CXXFLAGS"] = "-fno-tree-dse -fno-dse"
 # Flags of /proc/cpuinfo, and what llama.cpp says when it was built for them.
-FLAGS = {"avx2": "AVX2", "fma": "FMA", "avx512f": "AVX512", "avx512_vnni": "AVX512_VNNI", "avx512_bf16": "AVX512_BF16", "amx_int8": "AMX_INT8"}
+FLAGS = {
+    "avx2": "AVX2", "fma": "FMA", "avx512f": "AVX512", "avx512_vnni": "AVX512_VNNI", "avx512_bf16": "AVX512_BF16",
+    "amx_int8": "AMX_INT8",
+}
 PEER, SHAPE = "llama.cpp", "bitnet-2b"
 THREADS = [2, 1]
 TOKENS, SMALL_TOKENS, PROMPT = 32, 64, 512

@@ -235,7 +235,7 @@ pub(crate) struct Segments {
     pub by_token: bool,
     /// Features of a segment; the last may have fewer.
     pub cols: usize,
-    /// Quads that a segment takes: its features, in [`Order::Quads`] filled up with zeros to whole blocks of the weights.
+    /// Quads that a segment takes in [`Order::Quads`]: its features, filled up with zeros to whole blocks of the weights.
     pub quads: usize,
     pub order: Order,
 }
@@ -248,10 +248,7 @@ impl Segments {
             None => (k, 20),
             Some(cols) => (cols, if matches!(w.format(), Format::Trit5(_)) { 5 } else { 1 }),
         };
-        let quads = match order {
-            Order::Quads => cols.div_ceil(4).next_multiple_of(blocks),
-            Order::Lines => cols.div_ceil(4),
-        };
+        let quads = cols.div_ceil(4).next_multiple_of(blocks);
         Self { k, by_token: w.format().group().is_none(), cols, quads, order }
     }
 

@@ -4,7 +4,7 @@
 //! Codes are unpacked as signed numbers around 0, so sums need no correction.
 use std::{marker::PhantomData, ops::Range};
 
-use super::Integer;
+use super::{Integer, prefetch_outputs};
 use crate::{
     activations::QuantizedLines,
     linear::{
@@ -82,23 +82,15 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
                 });
                 let panel = panel.each_ref().map(|weights| &weights[..piece.len()]);
                 let (is_first, is_last) = (first == 0, piece.end == lines);
-                for (pair, sums) in token_tiles.clone().step_by(2).zip(&mut *sums) {
-                    let x = product.x.lines(pair);
-                    let tokens = &x.lines[piece.clone()];
+                for (pair, sums) in pairs(&token_tiles).zip(&mut *sums) {
+                    let x = of_pair(&product, &pair);
                     if is_last {
-                        prefetch_outputs(p, &product, &tiles, pair..token_tiles.end.min(pair + 2));
+                        prefetch_outputs(p, &product, &tiles, &tokens(&product, &pair));
                     }
-                    if pair + 1 < token_tiles.end {
-                        let next = product.x.lines(pair + 1);
-                        amx.multiply_pair(0, [tokens, &next.lines[piece.clone()]], panel, sums, !is_first);
-                        if is_last {
-                            store_scaled(p, &product, &tiles, (pair, x), &sums[0]);
-                            store_scaled(p, &product, &tiles, (pair + 1, next), &sums[1]);
-                        }
-                    } else {
-                        amx.multiply(0, tokens, panel, &mut sums[0], !is_first);
-                        if is_last {
-                            store_scaled(p, &product, &tiles, (pair, x), &sums[0]);
+                    amx.multiply(0, x.map(|x| &x.lines[piece.clone()]), panel, sums, !is_first);
+                    if is_last {
+                        for ((tile, x), sums) in pair.zip(x).zip(sums) {
+                            store_scaled(p, &product, &tiles, (tile, x), sums);
                         }
                     }
                 }
@@ -179,20 +171,23 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for Unpack<'_, C, S, Q> {
     }
 }
 
-/// Asks for the lines of memory of the outputs that tiles of tokens write (see the panels of quads).
+/// Tiles of tokens by twos; the last may be alone.
 #[inline(always)]
-fn prefetch_outputs<P: ProductLanes, S>(
-    p: P,
-    product: &Integer<'_, S>,
-    tiles: &Range<usize>,
-    token_tiles: Range<usize>,
-) {
-    for token in token_tiles.start * LINE_TOKENS..product.m.min(token_tiles.end * LINE_TOKENS) {
-        let row = product.y.pointer().wrapping_add(token * product.w.rows());
-        for tile in tiles.clone() {
-            p.prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
-        }
-    }
+fn pairs(token_tiles: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = token_tiles.end;
+    token_tiles.clone().step_by(2).map(move |first| first..end.min(first + 2))
+}
+
+/// The integers of a pair; of one that is alone twice, since the second product of the same costs less than a kernel for it.
+#[inline(always)]
+fn of_pair<'a, S>(product: &Integer<'a, S>, pair: &Range<usize>) -> [QuantizedLines<'a>; 2] {
+    [product.x.lines(pair.start), product.x.lines(pair.end - 1)]
+}
+
+/// The tokens of a pair.
+#[inline(always)]
+fn tokens<S>(product: &Integer<'_, S>, pair: &Range<usize>) -> Range<usize> {
+    pair.start * LINE_TOKENS..product.m.min(pair.end * LINE_TOKENS)
 }
 
 /// Writes what the sums of a tile of tokens are worth.
@@ -220,7 +215,7 @@ fn store_scaled<P: ProductLanes, S: Scales>(
     }
 }
 
-/// Writes the outputs of a token, as far as there are rows.
+/// Writes the outputs of a token, as far as there are rows: straight from registers, where `store_tiles` wants them in memory first.
 #[inline(always)]
 fn store<P: ProductLanes, S>(
     p: P,
@@ -264,27 +259,24 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
         let Self { product, tiles, token_tiles, segments, panel, amx, sums, outputs } = self;
         let (f, group) = (p.floats(), product.w.segment_cols());
         let is_last = segments.end == product.w.segments();
-        for (first, outputs) in token_tiles.clone().step_by(2).zip(outputs) {
-            let pair = first..token_tiles.end.min(first + 2);
-            let x = [pair.start, pair.end - 1].map(|tile| product.x.lines(tile));
+        for (pair, outputs) in pairs(token_tiles).zip(outputs) {
+            let x = of_pair(product, &pair);
             if is_last {
-                prefetch_outputs(p, product, tiles, pair.clone());
+                prefetch_outputs(p, product, tiles, &tokens(product, &pair));
             }
             for first in segments.clone().step_by(SEGMENTS) {
                 let batch = first..segments.end.min(first + SEGMENTS);
                 for (segment, sums) in batch.clone().zip(&mut *sums) {
                     let (column, in_panel) = (segment * group, (segment - segments.start) * group);
                     let lines = column / LINE..x[0].lines.len().min((column + group).div_ceil(LINE));
-                    let weights = [
-                        &panel[0][in_panel / LINE..][..lines.len()],
-                        &panel[1][in_panel / LINE..][..lines.len()],
-                    ];
-                    let tokens = [&x[0].lines[lines.clone()], &x[1].lines[lines]];
-                    let part = column % LINE / COLUMNS;
-                    match pair.len() {
-                        2 => amx.multiply_pair(part, tokens, weights, sums, false),
-                        _ => amx.multiply(part, tokens[0], weights, &mut sums[0], false),
-                    }
+                    let panel = panel.each_ref().map(|weights| &weights[in_panel / LINE..][..lines.len()]);
+                    amx.multiply(
+                        column % LINE / COLUMNS,
+                        x.map(|x| &x.lines[lines.clone()]),
+                        panel,
+                        sums,
+                        false,
+                    );
                 }
                 for i in 0..pair.len() {
                     for r in 0..R {
@@ -295,7 +287,7 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
                 }
             }
             if is_last {
-                for token in pair.start * LINE_TOKENS..product.m.min(pair.end * LINE_TOKENS) {
+                for token in tokens(product, &pair) {
                     let (tile, t) = (token / LINE_TOKENS - pair.start, token % LINE_TOKENS);
                     let outputs = [f.load(&outputs[tile][0][t]), f.load(&outputs[tile][1][t])];
                     store(p, product, tiles, token, outputs);

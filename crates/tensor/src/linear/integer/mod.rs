@@ -2,6 +2,8 @@
 //!
 //! Unsigned codes are multiplied as they are; `sum((code - zero) * q) = sum(code * q) - zero * sum(q)`, so each sum
 //! starts at `-zero * sum(q)` (less what the instructions take from the codes themselves). Sums wrap, which is exact because the final ones fit 32 bits.
+use std::ops;
+
 mod direct;
 #[cfg(target_arch = "x86_64")]
 mod lines;
@@ -11,7 +13,11 @@ mod panel;
 pub(super) use self::lines::LinesTask;
 pub(super) use self::{direct::DirectTask, panel::PanelTask};
 use super::lanes::{ProductLanes, Range};
-use crate::{activations::Quantized, matrix::Matrix, out::SharedOut};
+use crate::{
+    activations::Quantized,
+    matrix::{Matrix, TILE_ROWS},
+    out::SharedOut,
+};
 
 /// One product of an integer matrix.
 #[derive(Copy, Clone)]
@@ -34,4 +40,21 @@ fn first_sums<P: ProductLanes, C: Range, const T: usize>(p: P, zero: i32, qsums:
         sums[t] = p.splat(zero.wrapping_neg().wrapping_mul(qsums[t]));
     }
     sums
+}
+
+/// Asks for the lines of the outputs that a tile of tokens writes when all tiles are done: a row's outputs lie far apart, and
+/// waiting for each line where it is written cost 6% of a prompt (docs/LOG.md, "Kernels").
+#[inline(always)]
+fn prefetch_outputs<P: ProductLanes, S>(
+    p: P,
+    product: &Integer<'_, S>,
+    tiles: &ops::Range<usize>,
+    tokens: &ops::Range<usize>,
+) {
+    for token in tokens.clone() {
+        let row = product.y.pointer().wrapping_add(token * product.w.rows());
+        for tile in tiles.clone() {
+            p.prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Many tokens: a panel of weights is unpacked into the first-level cache and meets token tile after token tile.
 use std::{marker::PhantomData, ops::Range};
 
-use super::{Integer, first_sums};
+use super::{Integer, first_sums, prefetch_outputs};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
     linear::{
@@ -81,23 +81,6 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelTask<'_, C, S, Q> {
                 carry = rest;
                 store_tiles(&product.y, (product.w.rows(), tiles.clone(), tokens.start), now);
             }
-        }
-    }
-}
-
-/// Asks for the lines of the outputs that a tile of tokens writes when all tiles are done: a row's outputs lie far apart, and
-/// waiting for each line where it is written cost 6% of a prompt (docs/LOG.md, "Kernels").
-#[inline(always)]
-fn prefetch_outputs<P: ProductLanes, S>(
-    p: P,
-    product: &Integer<'_, S>,
-    tiles: &Range<usize>,
-    tokens: &Range<usize>,
-) {
-    for token in tokens.clone() {
-        let row = product.y.pointer().wrapping_add(token * product.w.rows());
-        for tile in tiles.clone() {
-            p.prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
         }
     }
 }

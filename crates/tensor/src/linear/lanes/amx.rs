@@ -78,7 +78,7 @@ impl<const COLUMNS: usize> Drop for Tiles<COLUMNS> {
 }
 
 impl Tiles<LINE> {
-    /// Multiplies without reading memory, four products at a time, `steps` times; returns the multiply-adds.
+    /// Multiplies zeros, without reading memory after the first step, four products at a time, `steps` times; returns the multiply-adds.
     pub fn repeat(&self, steps: usize) -> usize {
         let zeros = &[[0_i8; LINE]; LINE_TOKENS];
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); a tile of memory is read.
@@ -115,7 +115,7 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
     /// `sums[i][j]`, added to what they are if `add`: the products of tokens i and rows j over all columns; where those of a
     /// line are not taken at a time, of a part of each line.
     #[inline(always)]
-    pub fn multiply_pair(
+    pub fn multiply(
         &self,
         part: usize,
         tokens: [&[TokenTile]; 2],
@@ -126,7 +126,8 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
         let lines = weights[0].len();
         assert!(lines > 0 && lines == weights[1].len() && part < LINE / COLUMNS);
         assert!(tokens.iter().all(|tokens| tokens.len() == lines));
-        let quads = part * COLUMNS / 4;
+        let tokens_at = |i: usize| tokens[i].as_ptr().cast::<u8>().wrapping_add(part * COLUMNS);
+        let weights_at = |j: usize| weights[j].as_ptr().cast::<u8>().wrapping_add(part * COLUMNS / 4 * BLOCK);
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the loop reads as many tiles of
         // tokens and weights as there are, or the same part of each (asserted), and the sums are four tiles side by side.
         unsafe {
@@ -165,64 +166,13 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
                 add = in(reg) u32::from(add),
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) LINE,
-                left = inout(reg) weights[0][0][quads..].as_ptr() => _,
-                right = inout(reg) weights[1][0][quads..].as_ptr() => _,
-                first = inout(reg) tokens[0][0][0][part * COLUMNS..].as_ptr() => _,
-                second = inout(reg) tokens[1][0][0][part * COLUMNS..].as_ptr() => _,
+                left = inout(reg) weights_at(0) => _,
+                right = inout(reg) weights_at(1) => _,
+                first = inout(reg) tokens_at(0) => _,
+                second = inout(reg) tokens_at(1) => _,
                 lines = inout(reg) lines => _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
-    }
-
-    /// The same for one tile of tokens.
-    #[inline(always)]
-    pub fn multiply(
-        &self,
-        part: usize,
-        tokens: &[TokenTile],
-        weights: [&[WeightTile]; 2],
-        sums: &mut [SumTile; 2],
-        add: bool,
-    ) {
-        let lines = weights[0].len();
-        assert!(lines > 0 && lines == weights[1].len() && part < LINE / COLUMNS);
-        assert!(tokens.len() == lines);
-        let quads = part * COLUMNS / 4;
-        // SAFETY: as above, with two tiles of sums.
-        unsafe {
-            asm!(
-                "test {add:e}, {add:e}",
-                "jnz 2f",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "jmp 3f",
-                "2:",
-                "tileloadd tmm0, [{sums} + {row}]",
-                "tileloadd tmm1, [{sums} + {row} + 1024]",
-                "3:",
-                "tileloadd tmm6, [{left} + {row}]",
-                "tileloadd tmm4, [{tokens} + {row}]",
-                "tileloadd tmm7, [{right} + {row}]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tdpbssd tmm1, tmm4, tmm7",
-                "add {left}, 1024",
-                "add {right}, 1024",
-                "add {tokens}, 1024",
-                "dec {lines}",
-                "jnz 3b",
-                "tilestored [{sums} + {row}], tmm0",
-                "tilestored [{sums} + {row} + 1024], tmm1",
-                add = in(reg) u32::from(add),
-                sums = in(reg) sums.as_mut_ptr(),
-                row = in(reg) LINE,
-                left = inout(reg) weights[0][0][quads..].as_ptr() => _,
-                right = inout(reg) weights[1][0][quads..].as_ptr() => _,
-                tokens = inout(reg) tokens[0][0][part * COLUMNS..].as_ptr() => _,
-                lines = inout(reg) lines => _,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         }
