@@ -57,14 +57,10 @@ impl Tiling {
     }
 
     /// What suits most machines with `isa`. Thirty-two registers hide the unpacking of weights behind the products of some 64
-    /// tokens; sixteen do not. Tiles of sixteen tokens pay from the second on (measured: docs/LOG.md, "Tiles").
+    /// tokens; sixteen do not.
     pub fn of(isa: Isa) -> Self {
-        let direct_tokens = match isa.kind() {
-            IsaKind::Amx => 16,
-            IsaKind::Avx512 | IsaKind::Avx512Vbmi => 64,
-            _ => 12,
-        };
-        Self { direct_tokens, ..Self::default() }
+        let many_registers = isa.kind().includes(IsaKind::Avx512);
+        Self { direct_tokens: if many_registers { 64 } else { 12 }, ..Self::default() }
     }
 
     /// Up to this many tokens weights are taken straight from their packed form; for more they are unpacked into panels.

@@ -4,7 +4,7 @@ use super::{
     reference::{MIN_GROUP_MAX, MIN_TOKEN_MAX},
 };
 use crate::{
-    linear::lanes::{Kernel, LINE, LINE_TOKENS, ProductLanes, Quad},
+    linear::lanes::{Kernel, ProductLanes, Quad},
     math::lanes::{LANES, Lanes},
 };
 
@@ -65,32 +65,27 @@ fn quantize<P: ProductLanes>(
     (1.0 / scale, p.total(sums))
 }
 
-/// The tokens `x` of one tile of lines.
+/// The tokens `x` of one part, each in lines of its own.
 #[inline(always)]
 fn quantize_lines<P: ProductLanes>(p: P, segments: Segments, x: &[f32], out: QuantizedTileMut<'_>) {
-    const VECTORS: usize = LINE / LANES;
-    let lines = out.quads.as_chunks_mut::<VECTOR_QUADS>().0.as_chunks_mut::<VECTORS>().0;
-    let lines = lines.as_chunks_mut::<LINE_TOKENS>().0;
-    for (t, x) in x.chunks_exact(segments.k).enumerate() {
-        let mut at = 0; // the next vector of the token
+    let room = out.factors.len() / segments.count();
+    let vectors = out.quads.as_chunks_mut::<VECTOR_QUADS>().0;
+    let tokens = vectors.chunks_exact_mut(segments.token_quads() / VECTOR_QUADS);
+    for (t, (x, vectors)) in x.chunks_exact(segments.k).zip(tokens).enumerate() {
+        let mut vectors = vectors.iter_mut();
         for (segment, x) in x.chunks(segments.cols).enumerate() {
             let scale = scale(p, segments.by_token, x);
             let mut sums = p.splat(0);
-            for x in x.chunks(LANES) {
-                let vector = &mut lines[at / VECTORS][t][at % VECTORS];
+            for (x, vector) in x.chunks(LANES).zip(&mut vectors) {
                 *vector = match scale {
                     Some(scale) => integers(p, x, scale, &mut sums),
                     None => Default::default(),
                 };
-                at += 1;
             }
-            out.sums[segment * LINE_TOKENS + t] = p.total(sums);
-            out.factors[segment * LINE_TOKENS + t] = scale.map_or(0.0, |scale| 1.0 / scale);
+            out.factors[segment * room + t] = scale.map_or(0.0, |scale| 1.0 / scale);
+            out.sums[segment * room + t] = p.total(sums);
         }
-        while at < lines.len() * VECTORS {
-            lines[at / VECTORS][t][at % VECTORS] = Default::default();
-            at += 1;
-        }
+        vectors.for_each(|vector| *vector = Default::default());
     }
 }
 

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use chalot_simd::{AlignedVec, Isa, IsaKind};
 
+#[cfg(target_arch = "x86_64")]
+use crate::linear::lanes::amx::TokenLines;
 use crate::{
     exec::Exec,
     linear::lanes::{LINE, LINE_TOKENS, Quad, Vectors},
@@ -17,6 +19,8 @@ use crate::{
 
 /// The most tokens that a kernel takes at once.
 pub(crate) const MAX_TOKENS: usize = 6;
+/// The fewest tokens that are multiplied by tiles where there are such (measured: docs/LOG.md, "Tiles").
+const LINES_TOKENS: usize = 2;
 /// Elements below which a form is made by the calling thread alone: a few microseconds of work.
 const PARALLEL: usize = 32 * 1024;
 
@@ -96,13 +100,13 @@ impl Activations {
         let order = Order::of(exec, m, [w]);
         let fill = |x: &mut [f32], out: Option<QuantizedOut<'_>>| {
             let x = SharedOut::new(x);
-            for_tiles(exec, order, (m, k), &|tokens| {
-                // SAFETY: token tiles are disjoint, and each is made by one task.
+            for_parts(exec, order, (m, k), &|tokens| {
+                // SAFETY: parts are disjoint, and each is made by one task.
                 let x = unsafe { x.part(tokens.start * k, tokens.len() * k) };
                 rows(tokens.start, x);
                 if let Some(out) = &out {
                     // SAFETY: as above.
-                    unsafe { out.tile(exec.isa, &tokens, x) };
+                    unsafe { out.part(exec.isa, &tokens, x) };
                 }
             });
         };
@@ -174,8 +178,8 @@ impl Activations {
         self.tiled.resize_dirty(self.x.len());
         let out = SharedOut::new(&mut self.tiled);
         let (x, k) = (&self.x, self.k);
-        for_tiles(exec, Order::Quads, (self.m, k), &|tokens| {
-            // SAFETY: token tiles are disjoint, and each is made by one task.
+        for_parts(exec, Order::Quads, (self.m, k), &|tokens| {
+            // SAFETY: parts are disjoint, and each is made by one task.
             let out = unsafe { out.part(tokens.start * k, tokens.len() * k) };
             for (t, row) in x[tokens.start * k..tokens.end * k].chunks_exact(k).enumerate() {
                 for (column, &x) in out.chunks_exact_mut(tokens.len()).zip(row) {
@@ -193,36 +197,58 @@ pub(crate) enum Order {
     /// `[segment][quad][token]`, tiles of at most [`MAX_TOKENS`] tokens, as equal as can be.
     #[default]
     Quads,
-    /// `[line][token][column]`, tiles of [`LINE_TOKENS`] tokens, the last one with room for as many; segments lie side by side.
+    /// `[token][line]`, each token filled up with zeros to whole lines; segments lie side by side. Tiles of [`LINE_TOKENS`] tokens; of
+    /// several the last one has room for as many.
     Lines,
 }
 
 impl Order {
     /// What products of `m` tokens with all these weights want.
     pub fn of<'w>(exec: &Exec, m: usize, weights: impl IntoIterator<Item = &'w Matrix>) -> Self {
-        let many = exec.isa.kind().includes(IsaKind::Amx) && m > exec.tiling.direct_tokens();
-        let lines = many && weights.into_iter().all(|w| w.format().scale_by().is_some());
+        let lines = exec.isa.kind().includes(IsaKind::Amx)
+            && m >= LINES_TOKENS
+            && weights.into_iter().all(|w| w.format().scale_by().is_some());
         if lines { Self::Lines } else { Self::Quads }
+    }
+
+    /// Up to this many tokens weights are taken straight from their packed form.
+    pub fn direct_tokens(self, exec: &Exec) -> usize {
+        match self {
+            Self::Quads => exec.tiling.direct_tokens(),
+            Self::Lines => LINE_TOKENS,
+        }
     }
 
     /// The tiles of `m` tokens.
     pub fn tiles(self, m: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
-        let tiles = match self {
-            Self::Quads => m.div_ceil(MAX_TOKENS),
-            Self::Lines => m.div_ceil(LINE_TOKENS),
-        };
-        (0..tiles).map(move |tile| match self {
-            Self::Quads => m * tile / tiles..m * (tile + 1) / tiles,
-            Self::Lines => tile * LINE_TOKENS..m.min((tile + 1) * LINE_TOKENS),
+        (0..self.count(m)).map(move |tile| self.tile(tile, m))
+    }
+
+    /// How many they are.
+    fn count(self, m: usize) -> usize {
+        m.div_ceil(match self {
+            Self::Quads => MAX_TOKENS,
+            Self::Lines => LINE_TOKENS,
         })
     }
 
-    /// The tokens that there is room for where there are `m`.
-    fn room(self, m: usize) -> usize {
+    fn tile(self, tile: usize, m: usize) -> Range<usize> {
         match self {
-            Self::Quads => m,
-            Self::Lines => m.next_multiple_of(LINE_TOKENS),
+            Self::Quads => m * tile / self.count(m)..m * (tile + 1) / self.count(m),
+            Self::Lines => tile * LINE_TOKENS..m.min((tile + 1) * LINE_TOKENS),
         }
+    }
+
+    /// Parts of `m` tokens that are quantized as one: the tiles, or where only one is of lines each token by itself.
+    fn parts(self, m: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+        let by_token = self == Self::Lines && m <= LINE_TOKENS;
+        let len = if by_token { m } else { self.count(m) };
+        (0..len).map(move |part| if by_token { part..part + 1 } else { self.tile(part, m) })
+    }
+
+    /// The tokens that there is room for in a part, one of the parts of `m`.
+    fn room(self, part: &Range<usize>, m: usize) -> usize {
+        if self == Self::Lines && m > LINE_TOKENS { LINE_TOKENS } else { part.len() }
     }
 }
 
@@ -261,7 +287,8 @@ impl Segments {
     fn token_quads(&self) -> usize {
         match self.order {
             Order::Quads => self.count() * self.quads,
-            Order::Lines => self.k.div_ceil(LINE) * (LINE / 4),
+            // An odd number of lines: sixteen tokens must not meet in one set of a cache.
+            Order::Lines => (self.k.div_ceil(LINE) | 1) * (LINE / 4),
         }
     }
 }
@@ -273,7 +300,7 @@ pub(crate) struct Quantized {
     is_fresh: bool,
     /// By tiles, each in its [`Order`].
     quads: AlignedVec<i8>,
-    /// `1 / s`, `[tile][segment][tokens of the tile]`
+    /// `1 / s`, `[part][segment][tokens that the part has room for]`
     factors: Vec<f32>,
     /// The sum of a segment's integers, ordered as `factors`.
     sums: Vec<i32>,
@@ -296,12 +323,11 @@ pub(crate) struct QuantizedTile<'a> {
 #[cfg(target_arch = "x86_64")]
 #[derive(Copy, Clone)]
 pub(crate) struct QuantizedLines<'a> {
-    /// `[line]`
-    pub lines: &'a [[[i8; LINE]; LINE_TOKENS]],
-    /// `[segment]`
-    pub factors: &'a [[f32; LINE_TOKENS]],
-    /// `[segment]`
-    pub sums: &'a [[i32; LINE_TOKENS]],
+    pub lines: TokenLines<'a>,
+    /// `[segment][LINE_TOKENS]`; of the only tile, which is made token by token, `[token][segment]`
+    pub factors: &'a [f32],
+    /// As the factors.
+    pub sums: &'a [i32],
 }
 
 /// Where a tile's numbers go.
@@ -327,14 +353,15 @@ impl Quantized {
 
     /// Tile `tile` of lines.
     #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
     pub fn lines(&self, tile: usize) -> QuantizedLines<'_> {
         debug_assert_eq!(self.segments.order, Order::Lines);
-        let (lines, segments) = (self.segments.k.div_ceil(LINE), self.segments.count());
-        let all: &[[[i8; LINE]; LINE_TOKENS]] = bytemuck::cast_slice(&self.quads);
+        let (token, segments) = (tile * LINE_TOKENS, self.segments.count());
+        let token_bytes = self.segments.token_quads() * size_of::<Quad>();
         QuantizedLines {
-            lines: &all[tile * lines..][..lines],
-            factors: &self.factors.as_chunks().0[tile * segments..][..segments],
-            sums: &self.sums.as_chunks().0[tile * segments..][..segments],
+            lines: TokenLines::new(&self.quads[token * token_bytes..], token_bytes),
+            factors: &self.factors[token * segments..],
+            sums: &self.sums[token * segments..],
         }
     }
 
@@ -343,12 +370,13 @@ impl Quantized {
         let count = segments.count();
         self.segments = segments;
         self.is_fresh = true;
-        let room = segments.order.room(m);
+        let room = segments.order.parts(m).map(|part| segments.order.room(&part, m)).sum::<usize>();
         self.quads.resize_dirty(room * segments.token_quads() * size_of::<Quad>());
         self.factors.resize(room * count, 0.0);
         self.sums.resize(room * count, 0);
         QuantizedOut {
             segments,
+            m,
             quads: SharedOut::new(bytemuck::cast_slice_mut::<i8, Quad>(&mut self.quads)),
             factors: SharedOut::new(&mut self.factors),
             sums: SharedOut::new(&mut self.sums),
@@ -357,10 +385,10 @@ impl Quantized {
 
     fn make(&mut self, exec: &Exec, segments: Segments, x: &[f32], m: usize) {
         let out = self.begin(segments, m);
-        for_tiles(exec, segments.order, (m, segments.k), &|tokens| {
+        for_parts(exec, segments.order, (m, segments.k), &|tokens| {
             let x = &x[tokens.start * segments.k..tokens.end * segments.k];
-            // SAFETY: token tiles are disjoint, and each is made by one task.
-            unsafe { out.tile(exec.isa, &tokens, x) };
+            // SAFETY: parts are disjoint, and each is made by one task.
+            unsafe { out.part(exec.isa, &tokens, x) };
         });
     }
 }
@@ -368,20 +396,21 @@ impl Quantized {
 /// A [`Quantized`] whose tiles are being made, each by one task.
 struct QuantizedOut<'a> {
     segments: Segments,
+    m: usize,
     quads: SharedOut<'a, Quad>,
     factors: SharedOut<'a, f32>,
     sums: SharedOut<'a, i32>,
 }
 
 impl QuantizedOut<'_> {
-    /// Quantizes the rows `x` of a token tile.
+    /// Quantizes the rows `x` of a part.
     ///
     /// # Safety
-    /// No other call for the same tile may be under way.
-    unsafe fn tile(&self, isa: Isa, tokens: &Range<usize>, x: &[f32]) {
+    /// No other call for the same part may be under way.
+    unsafe fn part(&self, isa: Isa, tokens: &Range<usize>, x: &[f32]) {
         let (segments, count) = (self.segments, self.segments.count());
-        let (start, len) = (tokens.start, segments.order.room(tokens.len()));
-        // SAFETY: token tiles are disjoint, and this one is the caller's.
+        let (start, len) = (tokens.start, segments.order.room(tokens, self.m));
+        // SAFETY: parts are disjoint, and this one is the caller's.
         let out = unsafe {
             QuantizedTileMut {
                 quads: self.quads.part(start * segments.token_quads(), len * segments.token_quads()),
@@ -401,16 +430,16 @@ pub(crate) fn token_tiles(m: usize) -> impl ExactSizeIterator<Item = Range<usize
     Order::Quads.tiles(m)
 }
 
-/// Calls `f` for each token tile, on all threads when there is enough to do.
-fn for_tiles(exec: &Exec, order: Order, (m, k): (usize, usize), f: &(dyn Fn(Range<usize>) + Sync)) {
-    let tiles = order.tiles(m);
-    let count = tiles.len();
+/// Calls `f` for each part of the tokens, on all threads when there is enough to do.
+fn for_parts(exec: &Exec, order: Order, (m, k): (usize, usize), f: &(dyn Fn(Range<usize>) + Sync)) {
+    let parts = order.parts(m);
+    let count = parts.len();
     if m * k < PARALLEL {
-        return tiles.for_each(f);
+        return parts.for_each(f);
     }
     let tasks = (m * k / (PARALLEL / 2)).min(count);
     exec.pool.run(tasks, &|task| {
-        let tiles = tiles.clone();
-        tiles.skip(count * task / tasks).take(count * (task + 1) / tasks - count * task / tasks).for_each(f);
+        let parts = parts.clone();
+        parts.skip(count * task / tasks).take(count * (task + 1) / tasks - count * task / tasks).for_each(f);
     });
 }

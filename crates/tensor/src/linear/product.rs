@@ -79,13 +79,17 @@ impl<'a> Product<'a> {
 fn integer<C: Code<Q>, S: Scales, const Q: usize>(vectors: Vectors, product: Integer<'_, S>, piece: Piece) {
     let (tiles, code) = (piece.tiles, PhantomData::<C>);
     match (piece.tokens, vectors) {
+        #[cfg(target_arch = "x86_64")]
+        (None, Vectors::Amx(_, amx)) if product.x.segments.order == Order::Lines => {
+            vectors.run(integer::DirectLinesTask { product, tiles, amx, code });
+        }
         (None, _) => vectors.run(integer::DirectTask { product, tiles, code }),
         (Some((Order::Quads, token_tiles)), _) => {
             vectors.run(integer::PanelTask { product, tiles, token_tiles, code });
         }
         #[cfg(target_arch = "x86_64")]
         (Some((Order::Lines, token_tiles)), Vectors::Amx(_, amx)) => {
-            vectors.run(integer::LinesTask { product, tiles, token_tiles, amx, code });
+            vectors.run(integer::PanelLinesTask { product, tiles, token_tiles, amx, code });
         }
         (Some((Order::Lines, _)), _) => unreachable!("see Order::of"),
     }
@@ -146,7 +150,7 @@ impl Split {
     pub fn of(exec: &Exec, w: &Matrix, (m, order): (usize, Order), all: usize) -> Self {
         let tiles = w.tiles();
         let most = (exec.pool.threads() * TASKS_PER_THREAD * work(w, m)).div_ceil(all.max(1)).max(1);
-        if m <= exec.tiling.direct_tokens() {
+        if m <= order.direct_tokens(exec) {
             let bytes = w.bytes() / 4 * m.max(4);
             let row_parts = (bytes / exec.tiling.task_bytes()).clamp(1, most).min(tiles);
             return Self { tiles, token_tiles: None, row_parts, token_parts: 1 };

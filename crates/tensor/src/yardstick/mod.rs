@@ -7,7 +7,7 @@ use std::{hint::black_box, time::Instant};
 
 use crate::{
     exec::Exec,
-    linear::lanes::{Kernel, ProductLanes, Ternary, Vectors},
+    linear::lanes::{Kernel, LINE_TOKENS, ProductLanes, Ternary, Vectors},
     matrix::BLOCK,
     out::SharedOut,
 };
@@ -54,7 +54,7 @@ pub fn dot_peak(exec: &Exec, tasks: usize) -> Option<f64> {
         let result = unsafe { &mut out.part(task, 1)[0] };
         match vectors {
             #[cfg(target_arch = "x86_64")]
-            Vectors::Amx(_, amx) => result.1 = amx.begin().repeat(TILE_STEPS),
+            Vectors::Amx(_, amx) => result.1 = amx.begin(LINE_TOKENS).repeat(TILE_STEPS),
             _ => vectors.run(Dots { seed: task as u8, result }),
         }
     });

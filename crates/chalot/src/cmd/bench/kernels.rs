@@ -7,7 +7,8 @@ use std::{
 
 use chalot::{
     model::synthetic::{SHAPES, random_matrix, shape},
-    tensor::{Activations, Exec, Matrix, MatrixSpec, matmul},
+    simd::Arena,
+    tensor::{Activations, Exec, Matrix, MatrixError, MatrixSpec, matmul},
 };
 use serde::Serialize;
 
@@ -74,8 +75,10 @@ pub fn kernels(args: &Kernels, settings: &Settings) -> anyhow::Result<()> {
 fn measure(args: &Kernels, weights: &Weights, spec: MatrixSpec, exec: &Exec) -> anyhow::Result<Vec<Row>> {
     let bytes = spec.image_len()?;
     let copies = RESIDENT.div_ceil(bytes).clamp(2, COPIES);
-    let matrices: Vec<Matrix> =
-        (1..=copies).map(|seed| random_matrix(spec, seed as u64)).collect::<Result<_, _>>()?;
+    let mut arena = Arena::default(); // in huge pages, as the matrices of a model
+    let matrices: Vec<Matrix> = (1..=copies)
+        .map(|seed| Ok(random_matrix(spec, seed as u64)?.kept_in(&mut arena)))
+        .collect::<Result<_, MatrixError>>()?;
     let mut next = matrices.iter().cycle();
     let mut products = TOKENS.map(|tokens| Product::new(tokens, &spec));
     let (mut bandwidth, mut peak) = (Bandwidth::new(), Peak::default());

@@ -6,16 +6,18 @@ use std::ops;
 
 mod direct;
 #[cfg(target_arch = "x86_64")]
-mod lines;
+mod direct_lines;
 mod panel;
+#[cfg(target_arch = "x86_64")]
+mod panel_lines;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use self::lines::LinesTask;
+pub(super) use self::{direct_lines::DirectLinesTask, panel_lines::PanelLinesTask};
 pub(super) use self::{direct::DirectTask, panel::PanelTask};
 use super::lanes::{ProductLanes, Range};
 use crate::{
     activations::Quantized,
-    matrix::{Matrix, TILE_ROWS},
+    matrix::{BLOCK, Matrix, TILE_ROWS},
     out::SharedOut,
 };
 
@@ -57,4 +59,15 @@ fn prefetch_outputs<P: ProductLanes, S>(
             p.prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
         }
     }
+}
+
+/// Quads of codes as signed numbers: the code that stands for weight 0 becomes 0.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn signed<P: ProductLanes, const Q: usize>(p: P, zero: i32, codes: [P::Codes; Q]) -> [[i8; BLOCK]; Q] {
+    codes.map(|codes| {
+        let mut bytes = [0; BLOCK];
+        p.store(codes, &mut bytes);
+        bytes.map(|code| code.wrapping_sub(zero as u8) as i8)
+    })
 }

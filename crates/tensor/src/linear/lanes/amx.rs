@@ -1,8 +1,8 @@
 //! The tiles of AMX: one instruction multiplies 64 columns of sixteen tokens with those of sixteen rows.
 //!
-//! Written in assembly, since Rust has no stable names for these instructions yet. The compiler knows tile registers only as
-//! something that a piece of assembly may destroy, so no tile lives longer than one of the functions below; what does live
-//! on is their shape, from [`Amx::begin`] to the end of [`Tiles`].
+//! Written in assembly, since Rust has no stable names for these instructions yet. The compiler does not know tile registers: no
+//! function is compiled for AMX, so nothing that it makes touches them. That is why their shapes live from [`Amx::begin`] to the
+//! end of [`Tiles`], and two tiles of sums from call to call of [`Tiles::start`], [`Tiles::add`] and [`Tiles::finish`].
 use std::{arch::asm, marker::PhantomData};
 
 use chalot_simd::{Isa, IsaKind};
@@ -10,16 +10,65 @@ use chalot_simd::{Isa, IsaKind};
 use super::{LINE, LINE_TOKENS};
 use crate::matrix::{BLOCK, TILE_ROWS};
 
-/// Sixteen tokens, a line of each.
-pub(crate) type TokenTile = [[i8; LINE]; LINE_TOKENS];
 /// Sixteen rows of weights, a line of each: sixteen quads.
 pub(crate) type WeightTile = [[i8; BLOCK]; LINE / 4];
 /// Sums of sixteen tokens and sixteen rows.
 pub(crate) type SumTile = [[i32; TILE_ROWS]; LINE_TOKENS];
 
+/// Tokens, each in lines of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenLines<'a> {
+    bytes: &'a [i8],
+    /// Bytes of a token.
+    stride: usize,
+}
+
+impl<'a> TokenLines<'a> {
+    /// Of tokens of `stride` bytes each.
+    pub fn new(bytes: &'a [i8], stride: usize) -> Self {
+        Self { bytes, stride }
+    }
+
+    /// The lines from `first` on; of no token but the last any are gone.
+    #[inline(always)]
+    pub fn skip(self, first: usize) -> Self {
+        Self { bytes: &self.bytes[first * LINE..], ..self }
+    }
+
+    /// The lines of a token.
+    #[cfg(test)]
+    pub fn token(&self, token: usize) -> &'a [i8] {
+        &self.bytes[token * self.stride..][..self.stride]
+    }
+
+    /// Where `lines` lines of `tokens` tokens are read.
+    #[inline(always)]
+    fn pointer(&self, tokens: usize, lines: usize) -> *const u8 {
+        assert!(tokens > 0 && self.bytes.len() >= (tokens - 1) * self.stride + lines * LINE);
+        self.bytes.as_ptr().cast()
+    }
+}
+
 /// Proof that this CPU has all that [`IsaKind::Amx`] stands for.
 #[derive(Clone, Copy)]
 pub(crate) struct Amx(());
+
+/// Loads a tile of tokens and one of weights and adds their products to a third: `[sums, tokens, weights]` by number.
+macro_rules! multiply_add {
+    ($instruction:literal, [$sums:literal, $t:literal, $w:literal]; $tokens:expr, $stride:expr, $weights:expr) => {
+        asm!(
+            concat!("tileloadd tmm", $t, ", [{tokens} + {stride}]"),
+            concat!("tileloadd tmm", $w, ", [{weights} + {row}]"),
+            concat!($instruction, " tmm", $sums, ", tmm", $t, ", tmm", $w),
+            tokens = in(reg) $tokens,
+            stride = in(reg) $stride,
+            weights = in(reg) $weights,
+            row = in(reg) BLOCK,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, readonly, preserves_flags),
+        )
+    };
+}
 
 /// The shapes of all tiles, as `ldtilecfg` takes them (Intel SDM volume 1, section 18.3).
 #[repr(C, align(64))]
@@ -32,13 +81,14 @@ struct Shapes {
 }
 
 impl Shapes {
-    /// Sums in tiles 0 to 3, tokens in 4 and 5, weights in 6 and 7; `columns` of the latter two at a time.
-    const fn of(columns: usize) -> Self {
+    /// Sums in tiles 0 to 3, tokens in 4 and 5, weights in 6 and 7; `columns` of the latter two at a time. A product takes as many
+    /// cycles as there are tokens.
+    const fn of(columns: usize, tokens: usize) -> Self {
         let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
         let mut tile = 0;
         while tile < 8 {
             row_bytes[tile] = LINE as u16;
-            rows[tile] = LINE_TOKENS as u8;
+            rows[tile] = tokens as u8;
             if tile == 4 || tile == 5 {
                 row_bytes[tile] = columns as u16;
             }
@@ -57,18 +107,22 @@ impl Amx {
         isa.kind().includes(IsaKind::Amx).then_some(Self(()))
     }
 
-    /// Gives this thread's tiles their shapes, for products of `COLUMNS` columns at a time: 32 or 64.
-    pub fn begin<const COLUMNS: usize>(self) -> Tiles<COLUMNS> {
+    /// Gives this thread's tiles their shapes, for products of `COLUMNS` columns at a time (32 or 64) of as many tokens (1 to 16).
+    pub fn begin<const COLUMNS: usize>(self, tokens: usize) -> Tiles<COLUMNS> {
         const { assert!(COLUMNS == LINE || COLUMNS == LINE / 2) };
-        let shapes = const { &Shapes::of(COLUMNS) };
-        // SAFETY: the instruction exists (`self`) and reads the 64 bytes, which are valid shapes.
+        assert!((1..=LINE_TOKENS).contains(&tokens));
+        let shapes = &Shapes::of(COLUMNS, tokens);
+        // SAFETY: the instruction exists (`self`) and reads the 64 bytes, which are valid shapes (asserted).
         unsafe { asm!("ldtilecfg [{}]", in(reg) shapes, options(nostack, readonly, preserves_flags)) };
-        Tiles(PhantomData)
+        Tiles { tokens, thread: PhantomData }
     }
 }
 
 /// This thread's tiles, ready for products of `COLUMNS` columns at a time. Stays on its thread.
-pub(crate) struct Tiles<const COLUMNS: usize>(PhantomData<*const ()>);
+pub(crate) struct Tiles<const COLUMNS: usize> {
+    tokens: usize,
+    thread: PhantomData<*const ()>,
+}
 
 impl<const COLUMNS: usize> Drop for Tiles<COLUMNS> {
     fn drop(&mut self) {
@@ -78,8 +132,9 @@ impl<const COLUMNS: usize> Drop for Tiles<COLUMNS> {
 }
 
 impl Tiles<LINE> {
-    /// Multiplies zeros, without reading memory after the first step, four products at a time, `steps` times; returns the multiply-adds.
+    /// For tiles of sixteen tokens: multiplies zeros, without reading memory after the first step, four products at a time, `steps` times; returns the multiply-adds.
     pub fn repeat(&self, steps: usize) -> usize {
+        assert_eq!(self.tokens, LINE_TOKENS);
         let zeros = &[[0_i8; LINE]; LINE_TOKENS];
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); a tile of memory is read.
         unsafe {
@@ -112,21 +167,21 @@ impl Tiles<LINE> {
 }
 
 impl<const COLUMNS: usize> Tiles<COLUMNS> {
-    /// `sums[i][j]`, added to what they are if `add`: the products of tokens i and rows j over all columns; where those of a
-    /// line are not taken at a time, of a part of each line.
+    /// For tiles of sixteen tokens: `sums[i][j]`, added to what they are if `add`: the products of tokens i and rows j over all
+    /// columns; where those of a line are not taken at a time, of a part of each line.
     #[inline(always)]
     pub fn multiply(
         &self,
         part: usize,
-        tokens: [&[TokenTile]; 2],
+        tokens: [TokenLines<'_>; 2],
         weights: [&[WeightTile]; 2],
         sums: &mut [[SumTile; 2]; 2],
         add: bool,
     ) {
         let lines = weights[0].len();
+        assert!(self.tokens == LINE_TOKENS && tokens[0].stride == tokens[1].stride);
         assert!(lines > 0 && lines == weights[1].len() && part < LINE / COLUMNS);
-        assert!(tokens.iter().all(|tokens| tokens.len() == lines));
-        let tokens_at = |i: usize| tokens[i].as_ptr().cast::<u8>().wrapping_add(part * COLUMNS);
+        let tokens_at = |i: usize| tokens[i].pointer(LINE_TOKENS, lines).wrapping_add(part * COLUMNS);
         let weights_at = |j: usize| weights[j].as_ptr().cast::<u8>().wrapping_add(part * COLUMNS / 4 * BLOCK);
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the loop reads as many tiles of
         // tokens and weights as there are, or the same part of each (asserted), and the sums are four tiles side by side.
@@ -146,17 +201,17 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
                 "tileloadd tmm3, [{sums} + {row} + 3072]",
                 "3:",
                 "tileloadd tmm6, [{left} + {row}]",
-                "tileloadd tmm4, [{first} + {row}]",
+                "tileloadd tmm4, [{first} + {token}]",
                 "tileloadd tmm7, [{right} + {row}]",
-                "tileloadd tmm5, [{second} + {row}]",
+                "tileloadd tmm5, [{second} + {token}]",
                 "tdpbssd tmm0, tmm4, tmm6",
                 "tdpbssd tmm1, tmm4, tmm7",
                 "tdpbssd tmm2, tmm5, tmm6",
                 "tdpbssd tmm3, tmm5, tmm7",
                 "add {left}, 1024",
                 "add {right}, 1024",
-                "add {first}, 1024",
-                "add {second}, 1024",
+                "add {first}, 64",
+                "add {second}, 64",
                 "dec {lines}",
                 "jnz 3b",
                 "tilestored [{sums} + {row}], tmm0",
@@ -166,6 +221,7 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
                 add = in(reg) u32::from(add),
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) LINE,
+                token = in(reg) tokens[0].stride,
                 left = inout(reg) weights_at(0) => _,
                 right = inout(reg) weights_at(1) => _,
                 first = inout(reg) tokens_at(0) => _,
@@ -175,6 +231,76 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
+        }
+    }
+
+    /// Makes the sums zero that [`Tiles::add`] adds to.
+    #[inline(always)]
+    pub fn start(&self) {
+        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes).
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                out("tmm0") _, out("tmm1") _,
+                options(nostack, nomem, preserves_flags),
+            );
+        }
+    }
+
+    /// Adds to the sums the products of lines of the tokens and of sixteen rows, whose codes are unsigned. Every other line, from the
+    /// first if `ODD` else from the second, has sums of its own: one product need not wait for the last.
+    #[inline(always)]
+    pub fn add<const ODD: bool>(&self, tokens: TokenLines<'_>, weights: &[[[u8; BLOCK]; LINE / 4]]) {
+        const { assert!(COLUMNS == LINE) };
+        let first = tokens.pointer(self.tokens, weights.len());
+        for (line, weights) in weights.iter().enumerate() {
+            let (tokens_at, weights) = (first.wrapping_add(line * LINE), weights.as_ptr());
+            // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the tokens have so many lines
+            // (`pointer`), and a line of weights is as many quads as a tile has rows.
+            unsafe {
+                if line.is_multiple_of(2) != ODD {
+                    multiply_add!("tdpbsud", [0, 4, 6]; tokens_at, tokens.stride, weights);
+                } else {
+                    multiply_add!("tdpbsud", [1, 5, 7]; tokens_at, tokens.stride, weights);
+                }
+            }
+        }
+    }
+
+    /// As [`Tiles::add`] with signed codes, one line; where its columns are not taken at a time, that part of the tokens' line with
+    /// the first rows of the weights.
+    #[inline(always)]
+    pub fn add_signed(&self, part: usize, tokens: TokenLines<'_>, weights: &[[i8; BLOCK]]) {
+        assert!(part < LINE / COLUMNS && weights.len() >= COLUMNS / 4);
+        let tokens_at = tokens.pointer(self.tokens, 1).wrapping_add(part * COLUMNS);
+        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the tokens have a line, and there are as
+        // many quads of weights as their tile has rows (asserted).
+        unsafe {
+            multiply_add!("tdpbssd", [0, 4, 6]; tokens_at, tokens.stride, weights.as_ptr());
+        }
+    }
+
+    /// What was added to the sums since [`Tiles::start`], of as many tokens as there are: of every other line, and of the rest.
+    #[inline(always)]
+    pub fn finish<const N: usize>(&self, sums: &mut [SumTile; N]) {
+        const { assert!(N == 1 || N == 2) };
+        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); at most sixteen rows of each are written.
+        unsafe {
+            asm!(
+                "tilestored [{sums} + {row}], tmm0",
+                sums = in(reg) sums.as_mut_ptr(),
+                row = in(reg) LINE,
+                options(nostack, preserves_flags),
+            );
+            if N == 2 {
+                asm!(
+                    "tilestored [{sums} + {row}], tmm1",
+                    sums = in(reg) sums[1..].as_mut_ptr(),
+                    row = in(reg) LINE,
+                    options(nostack, preserves_flags),
+                );
+            }
         }
     }
 }

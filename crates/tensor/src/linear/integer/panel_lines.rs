@@ -4,7 +4,7 @@
 //! Codes are unpacked as signed numbers around 0, so sums need no correction.
 use std::{marker::PhantomData, ops::Range};
 
-use super::{Integer, prefetch_outputs};
+use super::{Integer, prefetch_outputs, signed};
 use crate::{
     activations::QuantizedLines,
     linear::{
@@ -34,7 +34,7 @@ type Panel = [[WeightTile; LINES]; R];
 type Outputs = [[f32; TILE_ROWS]; LINE_TOKENS];
 
 /// Some tiles of rows against some tiles of tokens.
-pub(in crate::linear) struct LinesTask<'a, C, S, const Q: usize> {
+pub(in crate::linear) struct PanelLinesTask<'a, C, S, const Q: usize> {
     pub product: Integer<'a, S>,
     pub tiles: Range<usize>,
     /// At most [`LINES_TOKEN_TILES`].
@@ -43,7 +43,7 @@ pub(in crate::linear) struct LinesTask<'a, C, S, const Q: usize> {
     pub code: PhantomData<C>,
 }
 
-impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for LinesTask<'_, C, S, Q> {
+impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for PanelLinesTask<'_, C, S, Q> {
     #[inline(always)]
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let group = self.product.w.segment_cols();
@@ -57,12 +57,12 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for LinesTask<'_, C, S, Q> {
     }
 }
 
-impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
+impl<C: Code<Q>, S: Scales, const Q: usize> PanelLinesTask<'_, C, S, Q> {
     /// A matrix of one segment.
     #[inline(always)]
     fn whole<P: ProductLanes>(self, p: P) {
         let Self { product, tiles, token_tiles, amx, code } = self;
-        let amx = amx.begin::<LINE>();
+        let amx = amx.begin::<LINE>(LINE_TOKENS);
         let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; LINES]; R]);
         let Aligned(sums) =
             &mut Aligned([[[[[0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; LINES_TOKEN_TILES.div_ceil(2)]);
@@ -87,7 +87,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
                     if is_last {
                         prefetch_outputs(p, &product, &tiles, &tokens(&product, &pair));
                     }
-                    amx.multiply(0, x.map(|x| &x.lines[piece.clone()]), panel, sums, !is_first);
+                    amx.multiply(0, x.map(|x| x.lines.skip(piece.start)), panel, sums, !is_first);
                     if is_last {
                         for ((tile, x), sums) in pair.zip(x).zip(sums) {
                             store_scaled(p, &product, &tiles, (tile, x), sums);
@@ -102,7 +102,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> LinesTask<'_, C, S, Q> {
     #[inline(always)]
     fn groups<P: ProductLanes, const COLUMNS: usize>(self, p: P) {
         let Self { product, tiles, token_tiles, amx, code } = self;
-        let amx = amx.begin::<COLUMNS>();
+        let amx = amx.begin::<COLUMNS>(LINE_TOKENS);
         let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; LINES]; R]);
         let Aligned(outputs) =
             &mut Aligned([[[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; LINES_TOKEN_TILES.div_ceil(2)]);
@@ -154,16 +154,14 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for Unpack<'_, C, S, Q> {
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { product, tiles, segments, quads, panel, .. } = self;
         let w = product.w;
-        let zero = product.zero as u8;
         for (tile, panel) in tiles.zip(panel) {
             let segments =
                 w.tile_blocks(tile).chunks(w.segment_blocks()).skip(segments.start).take(segments.len());
             for (blocks, panel) in segments.zip(panel.as_flattened_mut().chunks_mut(quads.len())) {
                 for (block, panel) in blocks[quads.start / Q..].iter().zip(panel.chunks_mut(Q)) {
-                    for (quad, codes) in panel.iter_mut().zip(C::unpack(p, p.load(block))) {
-                        let mut bytes = [0; BLOCK];
-                        p.store(codes, &mut bytes);
-                        *quad = bytes.map(|code| code.wrapping_sub(zero) as i8);
+                    let codes = signed(p, product.zero, C::unpack(p, p.load(block)));
+                    for (quad, codes) in panel.iter_mut().zip(codes) {
+                        *quad = codes;
                     }
                 }
             }
@@ -205,7 +203,7 @@ fn store_scaled<P: ProductLanes, S: Scales>(
         *scale = product.scales.scale(p, (tiles.start + r).min(tiles.end - 1), 0);
     }
     let first = token_tile * LINE_TOKENS;
-    for (t, &factor) in x.factors[0].iter().enumerate().take(product.m - first) {
+    for (t, &factor) in x.factors[..LINE_TOKENS].iter().enumerate().take(product.m - first) {
         let mut outputs = [f.splat(0.0); R];
         for r in 0..R {
             let factor = f.mul(scales[r], f.splat(factor));
@@ -268,11 +266,11 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
                 let batch = first..segments.end.min(first + SEGMENTS);
                 for (segment, sums) in batch.clone().zip(&mut *sums) {
                     let (column, in_panel) = (segment * group, (segment - segments.start) * group);
-                    let lines = column / LINE..x[0].lines.len().min((column + group).div_ceil(LINE));
+                    let lines = column / LINE..product.w.cols().min(column + group).div_ceil(LINE);
                     let panel = panel.each_ref().map(|weights| &weights[in_panel / LINE..][..lines.len()]);
                     amx.multiply(
                         column % LINE / COLUMNS,
-                        x.map(|x| &x.lines[lines.clone()]),
+                        x.map(|x| x.lines.skip(lines.start)),
                         panel,
                         sums,
                         false,
@@ -313,16 +311,16 @@ fn add_scaled<'s, P: ProductLanes, S: Scales>(
         acc[t] = f.load(&outputs[t]);
     }
     for (segment, sums) in segments {
-        let factors = &x.factors[segment];
+        let factors = &x.factors.as_chunks::<LINE_TOKENS>().0[segment];
         let scale = scales.scale(p, tile, segment);
         for t in 0..LINE_TOKENS {
             let factor = f.mul(scale, f.splat(factors[t]));
             acc[t] = f.fma(p.to_floats(p.load_sums(&sums[t])), factor, acc[t]);
         }
         if S::MINS {
-            let min = scales.min(p, tile, segment);
+            let (sums, min) = (&x.sums.as_chunks::<LINE_TOKENS>().0[segment], scales.min(p, tile, segment));
             for t in 0..LINE_TOKENS {
-                acc[t] = f.fma(min, f.splat(factors[t] * x.sums[segment][t] as f32), acc[t]);
+                acc[t] = f.fma(min, f.splat(factors[t] * sums[t] as f32), acc[t]);
             }
         }
     }

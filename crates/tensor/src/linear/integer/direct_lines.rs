@@ -1,0 +1,245 @@
+//! Few tokens by tiles: weights are unpacked into a ring in the first-level cache and meet all tokens some lines later, when a tile
+//! need not wait for what has been written.
+//!
+//! Where there is one segment, codes are unpacked as they are and sums corrected as by vectors; those of groups are unpacked as signed
+//! numbers around 0, which is less than correcting the sums of every group.
+use std::{marker::PhantomData, ops::Range};
+
+use super::{Integer, first_sums, signed};
+use crate::{
+    activations::QuantizedLines,
+    linear::{
+        Aligned, PREFETCH,
+        lanes::{
+            self, Kernel, LINE, LINE_TOKENS, ProductLanes,
+            amx::{Amx, SumTile},
+        },
+        store_tiles,
+        weights::{Code, Scales},
+    },
+    math::lanes::Lanes,
+    matrix::{BLOCK, Matrix, TILE_ROWS},
+};
+
+/// Quads of a line.
+const LINE_QUADS: usize = LINE / 4;
+/// Quads of a ring of segments: ten lines. Two of the longest fit.
+const RING: usize = 10 * LINE_QUADS;
+/// Segments of it, at most: one is unpacked while others wait.
+const SEGMENTS: usize = 4;
+
+/// Some tiles of rows against all tokens, which fit one tile of lines.
+pub(in crate::linear) struct DirectLinesTask<'a, C, S, const Q: usize> {
+    pub product: Integer<'a, S>,
+    pub tiles: Range<usize>,
+    pub amx: Amx,
+    pub code: PhantomData<C>,
+}
+
+impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for DirectLinesTask<'_, C, S, Q> {
+    #[inline(always)]
+    fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
+        let group = self.product.w.segment_cols();
+        if !S::ONLY_GROUPS && self.product.w.segments() == 1 {
+            // The blocks of the fewest lines that are whole blocks, four times or (five lines) twice.
+            match Q {
+                1 => self.whole::<P, 16, 4>(p),
+                2 => self.whole::<P, 8, 4>(p),
+                4 => self.whole::<P, 4, 4>(p),
+                _ => self.whole::<P, 16, 2>(p),
+            }
+        } else if group.is_multiple_of(LINE) {
+            self.groups::<P, LINE>(p);
+        } else {
+            self.groups::<P, { LINE / 2 }>(p);
+        }
+    }
+}
+
+impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
+    /// A matrix of one segment, in pieces of `N` blocks, which are whole lines; there is room for `PIECES`.
+    #[inline(always)]
+    fn whole<P: ProductLanes, const N: usize, const PIECES: usize>(self, p: P) {
+        let Self { product, tiles, amx, .. } = self;
+        let w = product.w;
+        let x = product.x.lines(0);
+        let amx = amx.begin::<LINE>(product.m);
+        let Aligned(ring) = &mut Aligned([[[[0; BLOCK]; Q]; N]; PIECES]);
+        let Aligned(sums) = &mut Aligned([[[[0; TILE_ROWS]; LINE_TOKENS]; 2]; 2]);
+        let piece_lines = const { N * Q / LINE_QUADS };
+        let lines = w.cols().div_ceil(LINE);
+        let count = lines.div_ceil(piece_lines); // pieces of a tile; of the last one some lines may be missing
+        // One stream of pieces through all tiles: the first of a tile are unpacked beside the products of the last of the one before.
+        for piece in 0..PIECES - 1 {
+            unpack_any::<P, C, Q, N>(p, w, (&tiles, count), tiles.start, piece, &mut ring[piece % PIECES]);
+        }
+        let mut first = 0; // place of the tile's first piece in the ring
+        let mut before = None; // a tile whose sums have not been scaled yet
+        for tile in tiles.clone() {
+            amx.start();
+            let mut piece = 0;
+            let others = w.tile_blocks(tile).as_chunks::<N>().0.get(PIECES - 1..).unwrap_or_default();
+            for pair in others.as_chunks::<2>().0 {
+                unpack::<P, C, Q, N>(p, &pair[0], &mut ring[(first + piece + PIECES - 1) % PIECES]);
+                amx.add::<false>(x.lines.skip(piece * piece_lines), lines_of(&ring[(first + piece) % PIECES]));
+                unpack::<P, C, Q, N>(p, &pair[1], &mut ring[(first + piece) % PIECES]);
+                amx.add::<true>(x.lines.skip((piece + 1) * piece_lines), lines_of(&ring[(first + piece + 1) % PIECES]));
+                piece += 2;
+            }
+            // By now the sums of the tile before have been written.
+            if let Some(tile) = before {
+                store_scaled::<P, C::Range, S>(p, &product, &x, tile, &sums[tile % 2]);
+            }
+            for piece in piece..count {
+                let ahead = piece + PIECES - 1;
+                unpack_any::<P, C, Q, N>(p, w, (&tiles, count), tile, ahead, &mut ring[(first + ahead) % PIECES]);
+                let line = piece * piece_lines;
+                let quads = &lines_of(&ring[(first + piece) % PIECES])[..piece_lines.min(lines - line)];
+                amx.add::<false>(x.lines.skip(line), quads);
+            }
+            amx.finish(&mut sums[tile % 2]);
+            before = Some(tile);
+            first = (first + count) % PIECES;
+        }
+        if let Some(tile) = before {
+            store_scaled::<P, C::Range, S>(p, &product, &x, tile, &sums[tile % 2]);
+        }
+    }
+
+    /// A matrix of groups, whose columns are a multiple of `COLUMNS`.
+    #[inline(always)]
+    fn groups<P: ProductLanes, const COLUMNS: usize>(self, p: P) {
+        let Self { product, tiles, amx, .. } = self;
+        let (w, x, m) = (product.w, product.x.lines(0), product.m);
+        let amx = amx.begin::<COLUMNS>(m);
+        let Aligned(ring) = &mut Aligned([[0; BLOCK]; RING]);
+        let Aligned(sums) = &mut Aligned([[[[0; TILE_ROWS]; LINE_TOKENS]; 1]; 2]);
+        let Aligned(outputs) = &mut Aligned([[0.0; TILE_ROWS]; LINE_TOKENS]);
+        let (group, segments) = (w.segment_cols(), w.segments());
+        let piece_quads = (w.segment_blocks() * Q).next_multiple_of(LINE_QUADS);
+        let pieces = (RING / piece_quads).min(SEGMENTS);
+        let slot = |segment: usize| segment % pieces * piece_quads;
+        for tile in tiles {
+            outputs.fill([0.0; TILE_ROWS]);
+            let mut blocks = w.tile_blocks(tile).chunks(w.segment_blocks());
+            // A segment is unpacked, multiplied when its ring comes round, and its sums are scaled after the next one's.
+            for segment in 0..segments + pieces {
+                if let Some(blocks) = blocks.next() {
+                    let quads = &mut ring[slot(segment)..][..piece_quads];
+                    for (block, quads) in blocks.iter().zip(quads.as_chunks_mut::<Q>().0) {
+                        p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
+                        *quads = signed(p, product.zero, C::unpack(p, p.load(block)));
+                    }
+                }
+                if let Some(segment) = segment.checked_sub(pieces - 1).filter(|&segment| segment < segments) {
+                    let quads = &ring[slot(segment)..][..piece_quads];
+                    amx.start();
+                    let columns = segment * group..w.cols().min((segment + 1) * group);
+                    for (column, quads) in columns.step_by(COLUMNS).zip(quads.chunks_exact(COLUMNS / 4)) {
+                        amx.add_signed(column % LINE / COLUMNS, x.lines.skip(column / LINE), quads);
+                    }
+                    amx.finish(&mut sums[segment % 2]);
+                }
+                let Some(segment) = segment.checked_sub(pieces) else { continue };
+                add_scaled(p, &product.scales, (tile, segment, segments), &x, &sums[segment % 2][0], &mut outputs[..m]);
+            }
+            for (t, &outputs) in outputs[..m].iter().enumerate() {
+                store_tiles(&product.y, (w.rows(), tile..tile + 1, t), &[[outputs]]);
+            }
+        }
+    }
+}
+
+/// Writes the quads of piece `number` of this tile, or of those behind it, of `count` pieces each, as far as there are `tiles`.
+#[inline(always)]
+fn unpack_any<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize>(
+    p: P,
+    w: &Matrix,
+    (tiles, count): (&Range<usize>, usize),
+    tile: usize,
+    number: usize,
+    quads: &mut [[[u8; BLOCK]; Q]; N],
+) {
+    let (tile, number) = (tile + number / count, number % count);
+    if tile >= tiles.end {
+        return;
+    }
+    let (whole, rest) = w.tile_blocks(tile).as_chunks::<N>();
+    match whole.get(number) {
+        Some(blocks) => unpack::<P, C, Q, N>(p, blocks, quads),
+        None => {
+            for (block, quads) in rest.iter().zip(quads) {
+                let codes = C::unpack(p, p.load(block));
+                for quad in 0..Q {
+                    p.store(codes[quad], &mut quads[quad]);
+                }
+            }
+        }
+    }
+}
+
+/// The lines of a piece.
+#[inline(always)]
+fn lines_of<const Q: usize, const N: usize>(piece: &[[[u8; BLOCK]; Q]; N]) -> &[[[u8; BLOCK]; LINE_QUADS]] {
+    piece.as_flattened().as_chunks().0
+}
+
+/// Writes the quads of a piece.
+#[inline(always)]
+fn unpack<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize>(
+    p: P,
+    blocks: &[[u8; BLOCK]; N],
+    quads: &mut [[[u8; BLOCK]; Q]; N],
+) {
+    for i in 0..N {
+        p.prefetch(blocks[i].as_ptr().wrapping_add(PREFETCH));
+        let codes = C::unpack(p, p.load(&blocks[i]));
+        for quad in 0..Q {
+            p.store(codes[quad], &mut quads[i][quad]);
+        }
+    }
+}
+
+/// Writes what the sums of a tile of rows are worth, a matrix of one segment.
+#[inline(always)]
+fn store_scaled<P: ProductLanes, C: lanes::Range, S: Scales>(
+    p: P,
+    product: &Integer<'_, S>,
+    x: &QuantizedLines<'_>,
+    tile: usize,
+    [even, odd]: &[SumTile; 2],
+) {
+    let f = p.floats();
+    let scale = product.scales.scale(p, tile, 0);
+    for t in 0..product.m {
+        let [first] = first_sums::<P, C, 1>(p, product.zero, &[x.sums[t]]);
+        let sum = p.add(p.add(p.load_sums(&even[t]), p.load_sums(&odd[t])), first);
+        let output = f.fma(p.to_floats(sum), f.mul(scale, f.splat(x.factors[t])), f.splat(0.0));
+        let mut outputs = [[0.0; TILE_ROWS]; 1];
+        f.store(output, &mut outputs[0]);
+        store_tiles(&product.y, (product.w.rows(), tile..tile + 1, t), &[outputs]);
+    }
+}
+
+/// Adds to the outputs of all tokens what the sums of a segment are worth.
+#[inline(always)]
+fn add_scaled<P: ProductLanes, S: Scales>(
+    p: P,
+    scales: &S,
+    (tile, segment, segments): (usize, usize, usize),
+    x: &QuantizedLines<'_>,
+    sums: &SumTile,
+    outputs: &mut [[f32; TILE_ROWS]],
+) {
+    let f = p.floats();
+    let scale = scales.scale(p, tile, segment);
+    let min = if S::MINS { scales.min(p, tile, segment) } else { scale };
+    for (t, (outputs, sums)) in outputs.iter_mut().zip(sums).enumerate() {
+        let factor = x.factors[t * segments + segment];
+        let mut output = f.fma(p.to_floats(p.load_sums(sums)), f.mul(scale, f.splat(factor)), f.load(outputs));
+        if S::MINS {
+            output = f.fma(min, f.splat(factor * x.sums[t * segments + segment] as f32), output);
+        }
+        f.store(output, outputs);
+    }
+}
