@@ -19,8 +19,6 @@ use crate::{
 
 /// The most tokens that a kernel takes at once.
 pub(crate) const MAX_TOKENS: usize = 6;
-/// The fewest tokens that are multiplied by tiles where there are such (measured: docs/LOG.md, "Tiles").
-const LINES_TOKENS: usize = 2;
 /// Elements below which a form is made by the calling thread alone: a few microseconds of work.
 const PARALLEL: usize = 32 * 1024;
 
@@ -206,8 +204,9 @@ impl Order {
     /// What products of `m` tokens with all these weights want.
     pub fn of<'w>(exec: &Exec, m: usize, weights: impl IntoIterator<Item = &'w Matrix>) -> Self {
         let lines = exec.isa.kind().includes(IsaKind::Amx)
-            && m >= LINES_TOKENS
-            && weights.into_iter().all(|w| w.format().scale_by().is_some());
+            && weights
+                .into_iter()
+                .all(|w| w.format().scale_by().is_some() && m >= fewest_in_lines(w.format()));
         if lines { Self::Lines } else { Self::Quads }
     }
 
@@ -249,6 +248,15 @@ impl Order {
     /// The tokens that there is room for in a part, one of the parts of `m`.
     fn room(self, part: &Range<usize>, m: usize) -> usize {
         if self == Self::Lines && m > LINE_TOKENS { LINE_TOKENS } else { part.len() }
+    }
+}
+
+/// The fewest tokens that tiles multiply sooner than vectors, which read the weights anew for more than [`MAX_TOKENS`] (measured:
+/// docs/LOG.md, "Tiles").
+fn fewest_in_lines(format: Format) -> usize {
+    match format {
+        Format::Trit2(_) | Format::Trit5(_) if format.group().is_none() => 4,
+        _ => MAX_TOKENS + 1,
     }
 }
 

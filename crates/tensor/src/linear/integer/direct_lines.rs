@@ -81,9 +81,15 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             let others = w.tile_blocks(tile).as_chunks::<N>().0.get(PIECES - 1..).unwrap_or_default();
             for pair in others.as_chunks::<2>().0 {
                 unpack::<P, C, Q, N>(p, &pair[0], &mut ring[(first + piece + PIECES - 1) % PIECES]);
-                amx.add::<false>(x.lines.skip(piece * piece_lines), lines_of(&ring[(first + piece) % PIECES]));
+                amx.add::<false>(
+                    x.lines.skip(piece * piece_lines),
+                    lines_of(&ring[(first + piece) % PIECES]),
+                );
                 unpack::<P, C, Q, N>(p, &pair[1], &mut ring[(first + piece) % PIECES]);
-                amx.add::<true>(x.lines.skip((piece + 1) * piece_lines), lines_of(&ring[(first + piece + 1) % PIECES]));
+                amx.add::<true>(
+                    x.lines.skip((piece + 1) * piece_lines),
+                    lines_of(&ring[(first + piece + 1) % PIECES]),
+                );
                 piece += 2;
             }
             // By now the sums of the tile before have been written.
@@ -92,7 +98,14 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             }
             for piece in piece..count {
                 let ahead = piece + PIECES - 1;
-                unpack_any::<P, C, Q, N>(p, w, (&tiles, count), tile, ahead, &mut ring[(first + ahead) % PIECES]);
+                unpack_any::<P, C, Q, N>(
+                    p,
+                    w,
+                    (&tiles, count),
+                    tile,
+                    ahead,
+                    &mut ring[(first + ahead) % PIECES],
+                );
                 let line = piece * piece_lines;
                 let quads = &lines_of(&ring[(first + piece) % PIECES])[..piece_lines.min(lines - line)];
                 amx.add::<false>(x.lines.skip(line), quads);
@@ -141,7 +154,14 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
                     amx.finish(&mut sums[segment % 2]);
                 }
                 let Some(segment) = segment.checked_sub(pieces) else { continue };
-                add_scaled(p, &product.scales, (tile, segment, segments), &x, &sums[segment % 2][0], &mut outputs[..m]);
+                add_scaled(
+                    p,
+                    &product.scales,
+                    (tile, segment, segments),
+                    &x,
+                    &sums[segment % 2][0],
+                    &mut outputs[..m],
+                );
             }
             for (t, &outputs) in outputs[..m].iter().enumerate() {
                 store_tiles(&product.y, (w.rows(), tile..tile + 1, t), &[[outputs]]);
@@ -236,7 +256,8 @@ fn add_scaled<P: ProductLanes, S: Scales>(
     let min = if S::MINS { scales.min(p, tile, segment) } else { scale };
     for (t, (outputs, sums)) in outputs.iter_mut().zip(sums).enumerate() {
         let factor = x.factors[t * segments + segment];
-        let mut output = f.fma(p.to_floats(p.load_sums(sums)), f.mul(scale, f.splat(factor)), f.load(outputs));
+        let mut output =
+            f.fma(p.to_floats(p.load_sums(sums)), f.mul(scale, f.splat(factor)), f.load(outputs));
         if S::MINS {
             output = f.fma(min, f.splat(factor * x.sums[t * segments + segment] as f32), output);
         }

@@ -11,9 +11,9 @@ mod panel;
 #[cfg(target_arch = "x86_64")]
 mod panel_lines;
 
+pub(super) use self::{direct::DirectTask, panel::PanelTask};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::{direct_lines::DirectLinesTask, panel_lines::PanelLinesTask};
-pub(super) use self::{direct::DirectTask, panel::PanelTask};
 use super::lanes::{ProductLanes, Range};
 use crate::{
     activations::Quantized,
