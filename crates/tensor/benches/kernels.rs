@@ -8,7 +8,7 @@
 use std::{hint::black_box, time::Instant};
 
 use bytes::Bytes;
-use chalot_simd::{AlignedVec, Isa};
+use chalot_simd::{AlignedVec, Arena, Isa};
 use chalot_tensor::{Activations, Exec, Matrix, MatrixSpec, matmul, yardstick};
 
 /// Outputs and inputs of BitNet b1.58 2B-4T's up projection.
@@ -52,8 +52,10 @@ fn main() {
 fn bench(name: &str, exec: &Exec, format: &str, memory: &[u8]) {
     let spec = MatrixSpec { format: format.parse().expect("a format"), rows: SHAPE.0, cols: SHAPE.1 };
     let bytes = spec.image_len().expect("a small matrix");
-    let matrices: Vec<Matrix> =
-        (0..RESIDENT_BYTES.div_ceil(bytes)).map(|seed| random_matrix(spec, seed as u64 + 1)).collect();
+    let mut arena = Arena::default(); // in huge pages, as the matrices of a model
+    let matrices: Vec<Matrix> = (0..RESIDENT_BYTES.div_ceil(bytes))
+        .map(|seed| random_matrix(spec, seed as u64 + 1).kept_in(&mut arena))
+        .collect();
     let wide = random_matrix(MatrixSpec { rows: PREFILL_ROWS, ..spec }, 1);
     let (mut one, mut five, mut many) = (Product::new(1), Product::new(5), Product::new(512));
     let (mut read, mut decode, mut five_tokens) = (vec![], vec![], vec![]);

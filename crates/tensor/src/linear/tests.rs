@@ -1,26 +1,18 @@
 use bytes::Bytes;
 use chalot_simd::Isa;
-
-use std::marker::PhantomData;
-
 use half::f16;
 
 use super::{
-    float::FloatProduct,
-    integer::Integer,
-    weights::{F32Scales, Trit2},
+    product::{Piece, Product},
     *,
 };
 use crate::{
-    activations::{Order, token_tiles},
+    activations::Order,
     elementwise::{self, Activation},
     matrix::{Format, MatrixSpec, Packing, ScaleBy},
     norm::{rms_norm, rms_norm_for},
     testing::{Random, bits, formats, random_matrix},
 };
-
-/// Most tokens that go the direct way by default.
-const DIRECT_TOKENS: usize = 12;
 
 /// The product of `w` with `m` tokens.
 fn product(exec: &Exec, w: &Matrix, x: &[f32]) -> Vec<f32> {
@@ -297,50 +289,32 @@ fn tasks_write_their_own_rows_only() {
     let (rows, cols) = (7 * TILE_ROWS - 5, 130);
     for isa in Isa::available() {
         let Some(vectors) = Vectors::of(isa) else { continue };
-        let exec = Exec::new(isa, 1);
-        for (m, float) in
-            [(1, false), (5, false), (9, false), (26, false), (1, true), (5, true), (9, true), (26, true)]
-        {
-            let x = random.floats(m * cols);
-            let mut input = Activations::new();
-            input.set(m, cols).copy_from_slice(&x);
-            let format = if float { Format::F16 } else { Format::Trit2(ScaleBy::Group(64)) };
-            let w = random_matrix(&mut random, format, rows, cols);
-            let expected = reference(&w, &x);
-            for tiles in [0..1, 0..3, 1..2, 4..7, 4..5, 6..7, 3..3] {
-                if m > DIRECT_TOKENS && tiles.start % PANEL_TILES != 0 {
-                    continue; // no task begins there
-                }
-                let mut y = vec![f32::NAN; m * rows];
-                let out = SharedOut::new(&mut y);
-                let token_tiles = 0..token_tiles(m).len();
-                input.make_for(&exec, &w, Order::Quads);
-                if float {
-                    let x = input.tiled();
-                    let product = FloatProduct::<f16> { w: &w, x, m, y: out, float: PhantomData };
-                    match m <= DIRECT_TOKENS {
-                        true => vectors.run(float::DirectTask { product, tiles: tiles.clone() }),
-                        false => vectors.run(float::PanelTask { product, tiles: tiles.clone(), token_tiles }),
+        let exec = Exec::new(isa, 1).with_tiling(Tiling::default());
+        for format in ["f16", "trit2/tensor", "trit5/row", "int8/row", "trit2/64", "int4/32"] {
+            let w = random_matrix(&mut random, format.parse().unwrap(), rows, cols);
+            for m in [1, 5, 9, 26] {
+                let x = random.floats(m * cols);
+                let expected = reference(&w, &x);
+                let mut input = Activations::new();
+                input.set(m, cols).copy_from_slice(&x);
+                let order = Order::of(&exec, m, [&w]);
+                input.make_for(&exec, &w, order);
+                let tokens = (m > order.direct_tokens(&exec)).then(|| (order, 0..order.tiles(m).len()));
+                for tiles in [0..1, 0..3, 1..2, 4..7, 4..5, 6..7, 3..3] {
+                    if tokens.is_some() && tiles.start % PANEL_TILES != 0 {
+                        continue; // no task begins there
                     }
-                } else {
-                    let (scales, x, code) =
-                        (F32Scales::of(&w), input.quantized(&w, Order::Quads), PhantomData::<Trit2>);
-                    let product = Integer { w: &w, scales, zero: 1, x, m, y: out };
-                    let tiles = tiles.clone();
-                    match m <= DIRECT_TOKENS {
-                        true => vectors.run(integer::DirectTask::<_, _, 4> { product, tiles, code }),
-                        false => {
-                            vectors.run(integer::PanelTask::<_, _, 4> { product, tiles, token_tiles, code })
-                        }
+                    let mut y = vec![f32::NAN; m * rows];
+                    let piece = Piece { tiles: tiles.clone(), tokens: tokens.clone() };
+                    Product::new(&w, &input, SharedOut::new(&mut y), order).run(vectors, piece);
+                    for (at, y) in y.iter().enumerate() {
+                        let is_own = tiles.contains(&(at % rows / TILE_ROWS));
+                        let expected = if is_own { expected[at] } else { f32::NAN };
+                        assert!(
+                            y.to_bits() == expected.to_bits(),
+                            "{isa}, {format}, {m} tokens, tiles {tiles:?}, output {at}"
+                        );
                     }
-                }
-                for (at, y) in y.iter().enumerate() {
-                    let expected =
-                        if tiles.contains(&(at % rows / TILE_ROWS)) { expected[at] } else { f32::NAN };
-                    assert!(
-                        y.to_bits() == expected.to_bits(),
-                        "{isa}, {m} tokens, tiles {tiles:?}, output {at}"
-                    );
                 }
             }
         }

@@ -70,49 +70,37 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
         let lines = w.cols().div_ceil(LINE);
         let count = lines.div_ceil(piece_lines); // pieces of a tile; of the last one some lines may be missing
         // One stream of pieces through all tiles: the first of a tile are unpacked beside the products of the last of the one before.
-        for piece in 0..PIECES - 1 {
-            unpack_any::<P, C, Q, N>(p, w, (&tiles, count), tiles.start, piece, &mut ring[piece % PIECES]);
+        for (piece, quads) in ring.iter_mut().enumerate().take(PIECES - 1) {
+            unpack_any::<P, C, Q, N>(p, w, (&tiles, count), (tiles.start, piece), quads);
         }
-        let mut first = 0; // place of the tile's first piece in the ring
+        let mut first = 0; // where the tile's first piece lies
         let mut before = None; // a tile whose sums have not been scaled yet
         for tile in tiles.clone() {
+            let place = |piece: usize| (first + piece) % PIECES;
             amx.start();
-            let mut piece = 0;
-            let others = w.tile_blocks(tile).as_chunks::<N>().0.get(PIECES - 1..).unwrap_or_default();
-            for pair in others.as_chunks::<2>().0 {
-                unpack::<P, C, Q, N>(p, &pair[0], &mut ring[(first + piece + PIECES - 1) % PIECES]);
-                amx.add::<false>(
-                    x.lines.skip(piece * piece_lines),
-                    lines_of(&ring[(first + piece) % PIECES]),
-                );
-                unpack::<P, C, Q, N>(p, &pair[1], &mut ring[(first + piece) % PIECES]);
-                amx.add::<true>(
-                    x.lines.skip((piece + 1) * piece_lines),
-                    lines_of(&ring[(first + piece + 1) % PIECES]),
-                );
-                piece += 2;
+            let (pieces, _) = w.tile_blocks(tile).as_chunks::<N>();
+            let pairs = pieces.get(PIECES - 1..).unwrap_or_default().as_chunks::<2>().0;
+            for (i, [ahead, further]) in pairs.iter().enumerate() {
+                let (even, odd) = (2 * i, 2 * i + 1);
+                unpack::<P, C, Q, N>(p, ahead, &mut ring[place(even + PIECES - 1)]);
+                amx.add::<false>(x.lines.skip(even * piece_lines), lines_of(&ring[place(even)]));
+                unpack::<P, C, Q, N>(p, further, &mut ring[place(odd + PIECES - 1)]);
+                amx.add::<true>(x.lines.skip(odd * piece_lines), lines_of(&ring[place(odd)]));
             }
             // By now the sums of the tile before have been written.
             if let Some(tile) = before {
                 store_scaled::<P, C::Range, S>(p, &product, &x, tile, &sums[tile % 2]);
             }
-            for piece in piece..count {
+            for piece in 2 * pairs.len()..count {
                 let ahead = piece + PIECES - 1;
-                unpack_any::<P, C, Q, N>(
-                    p,
-                    w,
-                    (&tiles, count),
-                    tile,
-                    ahead,
-                    &mut ring[(first + ahead) % PIECES],
-                );
+                unpack_any::<P, C, Q, N>(p, w, (&tiles, count), (tile, ahead), &mut ring[place(ahead)]);
                 let line = piece * piece_lines;
-                let quads = &lines_of(&ring[(first + piece) % PIECES])[..piece_lines.min(lines - line)];
+                let quads = &lines_of(&ring[place(piece)])[..piece_lines.min(lines - line)];
                 amx.add::<false>(x.lines.skip(line), quads);
             }
             amx.finish(&mut sums[tile % 2]);
             before = Some(tile);
-            first = (first + count) % PIECES;
+            first = place(count);
         }
         if let Some(tile) = before {
             store_scaled::<P, C::Range, S>(p, &product, &x, tile, &sums[tile % 2]);
@@ -170,14 +158,13 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
     }
 }
 
-/// Writes the quads of piece `number` of this tile, or of those behind it, of `count` pieces each, as far as there are `tiles`.
+/// Writes the quads of piece `number` of this tile or, as tiles have `count` pieces, of one behind it, as far as there are `tiles`.
 #[inline(always)]
 fn unpack_any<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize>(
     p: P,
     w: &Matrix,
     (tiles, count): (&Range<usize>, usize),
-    tile: usize,
-    number: usize,
+    (tile, number): (usize, usize),
     quads: &mut [[[u8; BLOCK]; Q]; N],
 ) {
     let (tile, number) = (tile + number / count, number % count);

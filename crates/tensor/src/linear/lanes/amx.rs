@@ -29,7 +29,7 @@ impl<'a> TokenLines<'a> {
         Self { bytes, stride }
     }
 
-    /// The lines from `first` on; of no token but the last any are gone.
+    /// The lines from `first` on of each token.
     #[inline(always)]
     pub fn skip(self, first: usize) -> Self {
         Self { bytes: &self.bytes[first * LINE..], ..self }
@@ -81,8 +81,8 @@ struct Shapes {
 }
 
 impl Shapes {
-    /// Sums in tiles 0 to 3, tokens in 4 and 5, weights in 6 and 7; `columns` of the latter two at a time. A product takes as many
-    /// cycles as there are tokens.
+    /// Sums in tiles 0 to 3, tokens in 4 and 5, weights in 6 and 7; `columns` of the latter two at a time. Of few tokens tiles are
+    /// smaller: a product takes as many cycles as there are tokens.
     const fn of(columns: usize, tokens: usize) -> Self {
         let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
         let mut tile = 0;
@@ -108,6 +108,7 @@ impl Amx {
     }
 
     /// Gives this thread's tiles their shapes, for products of `COLUMNS` columns at a time (32 or 64) of as many tokens (1 to 16).
+    /// One [`Tiles`] at a time is a thread's: the shapes are.
     pub fn begin<const COLUMNS: usize>(self, tokens: usize) -> Tiles<COLUMNS> {
         const { assert!(COLUMNS == LINE || COLUMNS == LINE / 2) };
         assert!((1..=LINE_TOKENS).contains(&tokens));
