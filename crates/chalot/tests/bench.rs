@@ -196,6 +196,9 @@ fn a_file_is_measured_as_it_is() {
 #[test]
 fn for_people() {
     let text = chalot(&["bench", "decode", "--shape", "tiny", "-n", "1", "--layers", "1"]).ok();
+    assert!(!text.contains("verified"), "{text}");
+    let verified = chalot(&["bench", "decode", "--shape", "tiny", "-n", "9", "--draft", "12"]).ok();
+    assert!(verified.contains("\n12 drafts verified  "), "{verified}");
     assert!(text.starts_with("tiny (1 of 2 layers), trit2, head int8, "), "{text}");
     assert!(text.contains("share "), "{text}");
     let text =

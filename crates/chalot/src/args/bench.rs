@@ -76,6 +76,7 @@ pub struct Of {
     Examples:\n  \
     chalot bench decode\n  \
     chalot bench decode --packing trit5 --threads 1\n  \
+    chalot bench decode --draft 4\n  \
     chalot bench decode --model model.gguf\n  \
     chalot bench decode --shape llama-8b --packing int4 --layers 8 --json")]
 pub struct Decode {
@@ -87,6 +88,9 @@ pub struct Decode {
     /// Tokens that are there already
     #[arg(long, value_name = "N", default_value = "0")]
     pub depth: usize,
+    /// Also measure passes that verify N drafts (and the token before them), in turn
+    #[arg(long, value_name = "N", value_parser = values::drafts)]
+    pub draft: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

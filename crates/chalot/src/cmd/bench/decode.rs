@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use chalot::model::EngineOptions;
+use chalot::model::{Engine, EngineOptions, Sequence};
 use serde::Serialize;
 
 use super::{
@@ -41,19 +41,28 @@ struct Report {
     kv_share: Option<f64>,
     /// The time of a token over that without a past and to read these bytes at the bandwidth.
     token_over_reading: Option<f64>,
+    /// With drafts: the time of a pass over them and the token before, with the logits of all, measured in turn, over that of a token.
+    drafts: Option<usize>,
+    verification_over_token: Option<f64>,
 }
 
 pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
     let new = args.tokens + 1;
-    let mut subject = Subject::new(&args.of, (args.depth, new), EngineOptions::default(), settings)?;
+    let verified = args.draft.map(|drafts| drafts + 1);
+    let room = new.max(verified.unwrap_or(0)) + verified.unwrap_or(0);
+    let mut subject = Subject::new(&args.of, (args.depth, room), EngineOptions::default(), settings)?;
     let (exec, bytes_per_token) = (subject.exec(), subject.bytes_per_token());
     let mut bandwidth = Bandwidth::new();
     let mut speeds = Vec::new();
     let mut without_past = Vec::new();
+    let mut verifications = Vec::new();
     let Subject { engine, sequence, tokens, .. } = &mut subject;
     let mut shallow = sequence.fork(0);
     // The first token makes room for everything.
     engine.forward(sequence, &tokens[..1])?;
+    if let Some(verified) = verified {
+        verify(engine, sequence, &tokens[..verified])?;
+    }
     for round in tokens[1..new].chunks(ROUND) {
         if args.depth > 0 {
             shallow.truncate(0);
@@ -69,7 +78,11 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
         for token in round {
             black_box(engine.forward(sequence, std::slice::from_ref(token))?);
         }
-        speeds.push(round.len() as f64 / start.elapsed().as_secs_f64());
+        let speed = round.len() as f64 / start.elapsed().as_secs_f64();
+        speeds.push(speed);
+        if let Some(verified) = verified {
+            verifications.push(verify(engine, sequence, &tokens[..verified])? * speed);
+        }
     }
     let (tokens_per_second, bandwidth) = (median(speeds), bandwidth.median());
     let past = (args.depth > 0).then(|| {
@@ -92,8 +105,22 @@ pub fn decode(args: &Decode, settings: &Settings) -> anyhow::Result<()> {
         tokens_per_second_without_past: past.map(|(_, speed, ..)| speed),
         kv_share: past.map(|(.., share, _)| share),
         token_over_reading: past.map(|(.., over)| over),
+        drafts: args.draft,
+        verification_over_token: verified.map(|_| median(verifications)),
     };
     if args.json { print_json(&report) } else { report.print() }
+}
+
+/// Seconds of a pass over these tokens with the logits of all; the sequence stays as it is.
+fn verify(engine: &mut Engine, sequence: &mut Sequence, tokens: &[u32]) -> anyhow::Result<f64> {
+    let len = sequence.tokens().len();
+    let start = Instant::now();
+    engine.forward_all(sequence, tokens, &mut |_, logits| {
+        black_box(logits);
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    sequence.truncate(len);
+    Ok(seconds)
 }
 
 impl Report {
@@ -117,6 +144,9 @@ impl Report {
             writeln!(out, "the past            {cost:.2} ms, {} read", bytes(read))?;
             writeln!(out, "share               {}", percent(share))?;
             writeln!(out, "a token takes       {over:.2} times as long as without the past and reading it")?;
+        }
+        if let (Some(drafts), Some(over)) = (self.drafts, self.verification_over_token) {
+            writeln!(out, "{drafts:<2} drafts verified  {over:.2} times as long as a token")?;
         }
         Ok(())
     }
