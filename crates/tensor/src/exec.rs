@@ -63,7 +63,8 @@ impl Tiling {
         Self { direct_tokens: if many_registers { 64 } else { 12 }, ..Self::default() }
     }
 
-    /// Up to this many tokens weights are taken straight from their packed form; for more they are unpacked into panels.
+    /// Up to this many tokens weights are taken straight from their packed form; for more they are unpacked into panels. (Where AMX
+    /// multiplies integers, up to sixteen: one tile of tokens.)
     pub fn direct_tokens(self) -> usize {
         self.direct_tokens
     }
