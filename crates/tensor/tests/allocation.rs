@@ -47,7 +47,7 @@ fn a_steady_state_allocates_nothing() {
             }
         };
         // Of five tokens some weights want lines where AMX is, and some quads: a form more than of forty.
-        [40, 5].map(&mut step);
+        [40, 5].into_iter().for_each(&mut step);
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         for m in [1, 5, 40, 1, 13, 2, 5] {
             step(m);
