@@ -83,9 +83,9 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             for (i, [ahead, further]) in pairs.iter().enumerate() {
                 let (even, odd) = (2 * i, 2 * i + 1);
                 unpack::<P, C, Q, N>(p, ahead, &mut ring[place(even + PIECES - 1)]);
-                amx.add::<false>(x.lines.skip(even * piece_lines), lines_of(&ring[place(even)]));
+                amx.add::<false>(x.lines.skip(even * piece_lines * LINE), lines_of(&ring[place(even)]));
                 unpack::<P, C, Q, N>(p, further, &mut ring[place(odd + PIECES - 1)]);
-                amx.add::<true>(x.lines.skip(odd * piece_lines), lines_of(&ring[place(odd)]));
+                amx.add::<true>(x.lines.skip(odd * piece_lines * LINE), lines_of(&ring[place(odd)]));
             }
             // By now the sums of the tile before have been written.
             if let Some(tile) = before {
@@ -96,7 +96,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
                 unpack_any::<P, C, Q, N>(p, w, (&tiles, count), (tile, ahead), &mut ring[place(ahead)]);
                 let line = piece * piece_lines;
                 let quads = &lines_of(&ring[place(piece)])[..piece_lines.min(lines - line)];
-                amx.add::<false>(x.lines.skip(line), quads);
+                amx.add::<false>(x.lines.skip(line * LINE), quads);
             }
             amx.finish(&mut sums[tile % 2]);
             before = Some(tile);
@@ -117,31 +117,31 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
         let Aligned(sums) = &mut Aligned([[[[0; TILE_ROWS]; LINE_TOKENS]; 1]; 2]);
         let Aligned(outputs) = &mut Aligned([[0.0; TILE_ROWS]; LINE_TOKENS]);
         let (group, segments) = (w.segment_cols(), w.segments());
-        let piece_quads = (w.segment_blocks() * Q).next_multiple_of(LINE_QUADS);
-        let pieces = (RING / piece_quads).min(SEGMENTS);
-        let slot = |segment: usize| segment % pieces * piece_quads;
+        let segment_quads = (w.segment_blocks() * Q).next_multiple_of(LINE_QUADS);
+        let places = (RING / segment_quads).min(SEGMENTS);
+        let place = |segment: usize| segment % places * segment_quads;
         for tile in tiles {
             outputs.fill([0.0; TILE_ROWS]);
             let mut blocks = w.tile_blocks(tile).chunks(w.segment_blocks());
             // A segment is unpacked, multiplied when its ring comes round, and its sums are scaled after the next one's.
-            for segment in 0..segments + pieces {
+            for segment in 0..segments + places {
                 if let Some(blocks) = blocks.next() {
-                    let quads = &mut ring[slot(segment)..][..piece_quads];
+                    let quads = &mut ring[place(segment)..][..segment_quads];
                     for (block, quads) in blocks.iter().zip(quads.as_chunks_mut::<Q>().0) {
                         p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
                         *quads = signed(p, product.zero, C::unpack(p, p.load(block)));
                     }
                 }
-                if let Some(segment) = segment.checked_sub(pieces - 1).filter(|&segment| segment < segments) {
-                    let quads = &ring[slot(segment)..][..piece_quads];
+                if let Some(segment) = segment.checked_sub(places - 1).filter(|&segment| segment < segments) {
+                    let quads = &ring[place(segment)..][..segment_quads];
                     amx.start();
                     let columns = segment * group..w.cols().min((segment + 1) * group);
                     for (column, quads) in columns.step_by(COLUMNS).zip(quads.chunks_exact(COLUMNS / 4)) {
-                        amx.add_signed(column % LINE / COLUMNS, x.lines.skip(column / LINE), quads);
+                        amx.add_signed(x.lines.skip(column), quads);
                     }
                     amx.finish(&mut sums[segment % 2]);
                 }
-                let Some(segment) = segment.checked_sub(pieces) else { continue };
+                let Some(segment) = segment.checked_sub(places) else { continue };
                 add_scaled(
                     p,
                     &product.scales,

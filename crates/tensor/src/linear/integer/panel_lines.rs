@@ -11,8 +11,9 @@ use crate::{
         Aligned, LINES_TOKEN_TILES,
         lanes::{
             Kernel, LINE, LINE_TOKENS, ProductLanes,
-            amx::{Amx, SumTile, Tiles, WeightTile},
+            amx::{AHEAD, Amx, SumTile, Tiles, TokenLines, WeightTile},
         },
+        store_tiles,
         weights::{Code, Scales, V},
     },
     math::lanes::Lanes,
@@ -24,9 +25,6 @@ const R: usize = 2;
 /// Lines of a panel: 20 KiB, which leaves room in a first-level cache. A multiple of five, whose quads are whole blocks in every
 /// coding.
 const LINES: usize = 10;
-
-/// Segments whose sums are made together, before vectors take them.
-const SEGMENTS: usize = 4;
 
 /// Tiles of rows, line by line.
 type Panel = [[WeightTile; LINES]; R];
@@ -87,7 +85,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelLinesTask<'_, C, S, Q> {
                     if is_last {
                         prefetch_outputs(p, &product, &tiles, &tokens(&product, &pair));
                     }
-                    amx.multiply(0, x.map(|x| x.lines.skip(piece.start)), panel, sums, !is_first);
+                    amx.multiply(x.map(|x| x.lines.skip(piece.start * LINE)), panel, sums, !is_first);
                     if is_last {
                         for ((tile, x), sums) in pair.zip(x).zip(sums) {
                             store_scaled(p, &product, &tiles, (tile, x), sums);
@@ -104,14 +102,11 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelLinesTask<'_, C, S, Q> {
         let Self { product, tiles, token_tiles, amx, code } = self;
         let amx = amx.begin::<COLUMNS>(LINE_TOKENS);
         let Aligned(panel) = &mut Aligned([[[[0; BLOCK]; LINE / 4]; LINES]; R]);
-        let Aligned(outputs) =
-            &mut Aligned([[[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; LINES_TOKEN_TILES.div_ceil(2)]);
+        let Aligned(outputs) = &mut Aligned([[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; LINES_TOKEN_TILES]);
         let (group, segments) = (product.w.segment_cols(), product.w.segments());
-        let Aligned(sums) = &mut Aligned([[[[[0; TILE_ROWS]; LINE_TOKENS]; R]; 2]; SEGMENTS]);
         let at_once = (LINES * LINE / group).max(1);
         for first_tile in tiles.clone().step_by(R) {
             let tiles = first_tile..tiles.end.min(first_tile + R);
-            outputs.fill([[[[0.0; TILE_ROWS]; LINE_TOKENS]; R]; 2]);
             for first in (0..segments).step_by(at_once) {
                 let piece = first..segments.min(first + at_once);
                 let quads = 0..group / 4;
@@ -130,7 +125,6 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelLinesTask<'_, C, S, Q> {
                     segments: piece,
                     panel,
                     amx: &amx,
-                    sums,
                     outputs,
                 });
             }
@@ -154,11 +148,13 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for Unpack<'_, C, S, Q> {
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { product, tiles, segments, quads, panel, .. } = self;
         let w = product.w;
+        let piece = segments.len() * (quads.len() / Q) * BLOCK;
         for (tile, panel) in tiles.zip(panel) {
             let segments =
                 w.tile_blocks(tile).chunks(w.segment_blocks()).skip(segments.start).take(segments.len());
             for (blocks, panel) in segments.zip(panel.as_flattened_mut().chunks_mut(quads.len())) {
                 for (block, panel) in blocks[quads.start / Q..].iter().zip(panel.chunks_mut(Q)) {
+                    p.prefetch(block.as_ptr().wrapping_add(piece));
                     let codes = signed(p, product.zero, C::unpack(p, p.load(block)));
                     for (quad, codes) in panel.iter_mut().zip(codes) {
                         *quad = codes;
@@ -245,86 +241,140 @@ struct Groups<'a, 'b, S, const COLUMNS: usize> {
     segments: Range<usize>,
     panel: &'a Panel,
     amx: &'a Tiles<COLUMNS>,
-    /// Room for sums.
-    sums: &'a mut [[[SumTile; R]; 2]; SEGMENTS],
-    /// By pairs of tiles of tokens.
-    outputs: &'a mut [[[Outputs; R]; 2]],
+    /// By tiles of tokens: the sums of the segments before.
+    outputs: &'a mut [[Outputs; R]],
 }
 
 impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
     #[inline(always)]
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
-        let Self { product, tiles, token_tiles, segments, panel, amx, sums, outputs } = self;
-        let (f, group) = (p.floats(), product.w.segment_cols());
-        let is_last = segments.end == product.w.segments();
-        for (pair, outputs) in pairs(token_tiles).zip(outputs) {
-            let x = of_pair(product, &pair);
+        let Self { product, tiles, token_tiles, segments, panel, amx, outputs } = self;
+        let f = p.floats();
+        let (is_first, is_last) = (segments.start == 0, segments.end == product.w.segments());
+        // One row of products, segment after segment of each tile of rows of each tile of tokens: vectors scale one while tiles
+        // make those after it.
+        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; AHEAD + 1]);
+        let mut products = Products::of(product, panel, (token_tiles, tiles.len()), &segments);
+        for turn in 0..=AHEAD {
+            products.turn(amx, turn, &mut sums[0]);
+        }
+        let mut turn = 0;
+        for (token_tile, outputs) in token_tiles.clone().zip(outputs) {
+            let x = product.x.lines(token_tile);
+            let tokens = token_tile * LINE_TOKENS..product.m.min((token_tile + 1) * LINE_TOKENS);
             if is_last {
-                prefetch_outputs(p, product, tiles, &tokens(product, &pair));
+                prefetch_outputs(p, product, tiles, &tokens);
             }
-            for first in segments.clone().step_by(SEGMENTS) {
-                let batch = first..segments.end.min(first + SEGMENTS);
-                for (segment, sums) in batch.clone().zip(&mut *sums) {
-                    let (column, in_panel) = (segment * group, (segment - segments.start) * group);
-                    let lines = column / LINE..product.w.cols().min(column + group).div_ceil(LINE);
-                    let panel = panel.each_ref().map(|weights| &weights[in_panel / LINE..][..lines.len()]);
-                    amx.multiply(
-                        column % LINE / COLUMNS,
-                        x.map(|x| x.lines.skip(lines.start)),
-                        panel,
-                        sums,
-                        false,
-                    );
-                }
-                for i in 0..pair.len() {
-                    for r in 0..R {
-                        let tile = (tiles.start + r).min(tiles.end - 1);
-                        let sums = batch.clone().zip(&*sums).map(|(segment, sums)| (segment, &sums[i][r]));
-                        add_scaled(p, &product.scales, tile, &x[i], sums, &mut outputs[i][r]);
+            for (tile, outputs) in tiles.clone().zip(outputs) {
+                let mut acc = [f.splat(0.0); LINE_TOKENS];
+                if !is_first {
+                    for t in 0..LINE_TOKENS {
+                        acc[t] = f.load(&outputs[t]);
                     }
                 }
-            }
-            if is_last {
-                for token in tokens(product, &pair) {
-                    let (tile, t) = (token / LINE_TOKENS - pair.start, token % LINE_TOKENS);
-                    let outputs = [f.load(&outputs[tile][0][t]), f.load(&outputs[tile][1][t])];
-                    store(p, product, tiles, token, outputs);
+                let factors = &x.factors.as_chunks().0[segments.clone()];
+                let token_sums = &x.sums.as_chunks().0[segments.clone()];
+                for ((segment, factors), token_sums) in segments.clone().zip(factors).zip(token_sums) {
+                    products.turn(amx, turn + AHEAD + 1, &mut sums[(turn + 1) % (AHEAD + 1)]);
+                    let sums = &sums[turn % (AHEAD + 1)];
+                    add_scaled(p, &product.scales, (tile, segment), (factors, token_sums), sums, &mut acc);
+                    turn += 1;
+                }
+                for t in 0..LINE_TOKENS {
+                    f.store(acc[t], &mut outputs[t]);
+                }
+                if is_last {
+                    for (token, output) in tokens.clone().zip(&*outputs) {
+                        store_tiles(&product.y, (product.w.rows(), tile..tile + 1, token), &[[*output]]);
+                    }
                 }
             }
         }
     }
 }
 
-/// Adds to the outputs of a tile of tokens and a tile of rows what the sums of segments are worth.
+/// The products of a panel in the order of their making, and then the last one again and again.
+struct Products<'a, 'b, S, const COLUMNS: usize> {
+    product: &'a Integer<'b, S>,
+    panel: &'a Panel,
+    /// The columns of the panel.
+    columns: Range<usize>,
+    /// Its tiles of rows.
+    row_tiles: usize,
+    /// The tile of tokens and the tile of rows of the next product.
+    place: (usize, usize),
+    last_token_tile: usize,
+    /// What remains of them: columns, tokens, quads of the weights.
+    left: (usize, TokenLines<'a>, &'a [[i8; BLOCK]]),
+}
+
+impl<'a, 'b, S, const COLUMNS: usize> Products<'a, 'b, S, COLUMNS> {
+    #[inline(always)]
+    fn of(
+        product: &'a Integer<'b, S>,
+        panel: &'a Panel,
+        (token_tiles, row_tiles): (&Range<usize>, usize),
+        segments: &Range<usize>,
+    ) -> Self {
+        let group = product.w.segment_cols();
+        let columns = segments.start * group..product.w.cols().min(segments.end * group);
+        let place = (token_tiles.start, 0);
+        let left = (0, product.x.lines(place.0).lines, &[][..]);
+        let mut products =
+            Self { product, panel, columns, row_tiles, place, last_token_tile: token_tiles.end - 1, left };
+        products.begin();
+        products
+    }
+
+    /// Goes to the beginning of its place.
+    #[inline(always)]
+    fn begin(&mut self) {
+        let (token_tile, r) = self.place;
+        let tokens = self.product.x.lines(token_tile).lines.skip(self.columns.start);
+        self.left = (self.columns.len(), tokens, self.panel[r].as_flattened());
+    }
+
+    /// Makes the next one.
+    #[inline(always)]
+    fn turn(&mut self, amx: &Tiles<COLUMNS>, turn: usize, past: &mut SumTile) {
+        let (columns, tokens, quads) = self.left;
+        let segment = if COLUMNS < LINE { COLUMNS } else { self.product.w.segment_cols().min(columns) };
+        let (segment_quads, quads) = quads.split_at(segment.div_ceil(COLUMNS) * (COLUMNS / 4));
+        amx.turn(turn, tokens, segment_quads, past);
+        if columns > segment {
+            self.left = (columns - segment, tokens.skip(segment), quads);
+        } else {
+            let (token_tile, r) = &mut self.place;
+            if *r + 1 < self.row_tiles {
+                *r += 1;
+            } else if *token_tile < self.last_token_tile {
+                (*token_tile, *r) = (*token_tile + 1, 0);
+            }
+            self.begin();
+        }
+    }
+}
+
+/// Adds to the outputs of a tile of tokens and a tile of rows what the sums of a segment are worth.
 #[inline(always)]
-fn add_scaled<'s, P: ProductLanes, S: Scales>(
+fn add_scaled<P: ProductLanes, S: Scales>(
     p: P,
     scales: &S,
-    tile: usize,
-    x: &QuantizedLines<'_>,
-    segments: impl Iterator<Item = (usize, &'s SumTile)>,
-    outputs: &mut Outputs,
+    (tile, segment): (usize, usize),
+    (factors, token_sums): (&[f32; LINE_TOKENS], &[i32; LINE_TOKENS]),
+    sums: &SumTile,
+    outputs: &mut [V<P>; LINE_TOKENS],
 ) {
     let f = p.floats();
-    let mut acc = [f.splat(0.0); LINE_TOKENS];
+    let scale = scales.scale(p, tile, segment);
     for t in 0..LINE_TOKENS {
-        acc[t] = f.load(&outputs[t]);
+        let factor = f.mul(scale, f.splat(factors[t]));
+        outputs[t] = f.fma(p.to_floats(p.load_sums(&sums[t])), factor, outputs[t]);
     }
-    for (segment, sums) in segments {
-        let factors = &x.factors.as_chunks::<LINE_TOKENS>().0[segment];
-        let scale = scales.scale(p, tile, segment);
+    if S::MINS {
+        let min = scales.min(p, tile, segment);
         for t in 0..LINE_TOKENS {
-            let factor = f.mul(scale, f.splat(factors[t]));
-            acc[t] = f.fma(p.to_floats(p.load_sums(&sums[t])), factor, acc[t]);
+            outputs[t] = f.fma(min, f.splat(factors[t] * token_sums[t] as f32), outputs[t]);
         }
-        if S::MINS {
-            let (sums, min) = (&x.sums.as_chunks::<LINE_TOKENS>().0[segment], scales.min(p, tile, segment));
-            for t in 0..LINE_TOKENS {
-                acc[t] = f.fma(min, f.splat(factors[t] * sums[t] as f32), acc[t]);
-            }
-        }
-    }
-    for t in 0..LINE_TOKENS {
-        f.store(acc[t], &mut outputs[t]);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Written in assembly, since Rust has no stable names for these instructions yet. The compiler does not know tile registers: no
 //! function is compiled for AMX, so nothing that it makes touches them. That is why their shapes live from [`Amx::begin`] to the
-//! end of [`Tiles`], and two tiles of sums from call to call of [`Tiles::start`], [`Tiles::add`] and [`Tiles::finish`].
+//! end of [`Tiles`], and tiles of sums from call to call of [`Tiles::start`], [`Tiles::add`] and [`Tiles::finish`], and of
+//! [`Tiles::turn`].
 use std::{arch::asm, marker::PhantomData};
 
 use chalot_simd::{Isa, IsaKind};
@@ -14,6 +15,11 @@ use crate::matrix::{BLOCK, TILE_ROWS};
 pub(crate) type WeightTile = [[i8; BLOCK]; LINE / 4];
 /// Sums of sixteen tokens and sixteen rows.
 pub(crate) type SumTile = [[i32; TILE_ROWS]; LINE_TOKENS];
+
+/// Tiles of sums.
+const SUMS: usize = 4;
+/// How many turns later [`Tiles::turn`] stores a product: a product takes some fifty cycles, and storing it waits for it.
+pub(crate) const AHEAD: usize = SUMS - 1;
 
 /// Tokens, each in lines of its own.
 #[derive(Clone, Copy)]
@@ -29,10 +35,10 @@ impl<'a> TokenLines<'a> {
         Self { bytes, stride }
     }
 
-    /// The lines from `first` on of each token.
+    /// The columns from `first` on of each token.
     #[inline(always)]
     pub fn skip(self, first: usize) -> Self {
-        Self { bytes: &self.bytes[first * LINE..], ..self }
+        Self { bytes: &self.bytes[first..], ..self }
     }
 
     /// The lines of a token.
@@ -41,10 +47,10 @@ impl<'a> TokenLines<'a> {
         &self.bytes[token * self.stride..][..self.stride]
     }
 
-    /// Where `lines` lines of `tokens` tokens are read.
+    /// Where `columns` columns of `tokens` tokens are read.
     #[inline(always)]
-    fn pointer(&self, tokens: usize, lines: usize) -> *const u8 {
-        assert!(tokens > 0 && self.bytes.len() >= (tokens - 1) * self.stride + lines * LINE);
+    fn pointer(&self, tokens: usize, columns: usize) -> *const u8 {
+        assert!(tokens > 0 && self.bytes.len() >= (tokens - 1) * self.stride + columns);
         self.bytes.as_ptr().cast()
     }
 }
@@ -66,6 +72,45 @@ macro_rules! multiply_add {
             row = in(reg) BLOCK,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack, readonly, preserves_flags),
+        )
+    };
+}
+
+/// Multiplies some tiles of tokens and of weights into one tile of sums and stores another: `[sums, past]` by number.
+macro_rules! turn {
+    ([$sums:literal, $past:literal]; $tokens:expr, $stride:expr, $weights:expr, $products:expr, $out:expr) => {
+        asm!(
+            concat!("tilezero tmm", $sums),
+            "2:",
+            "tileloadd tmm4, [{tokens} + {stride}]",
+            "tileloadd tmm6, [{weights} + {row}]",
+            concat!("tdpbssd tmm", $sums, ", tmm4, tmm6"),
+            "add {tokens}, {columns}",
+            "add {weights}, 16 * {columns}",
+            "dec {products}",
+            "jnz 2b",
+            concat!("tilestored [{past} + {row}], tmm", $past),
+            tokens = inout(reg) $tokens => _,
+            stride = in(reg) $stride,
+            weights = inout(reg) $weights => _,
+            row = in(reg) BLOCK,
+            columns = const COLUMNS,
+            products = inout(reg) $products => _,
+            past = in(reg) $out,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm6") _,
+            options(nostack),
+        )
+    };
+}
+
+/// Stores a tile of sums, by its number.
+macro_rules! store_sums {
+    ($tile:literal; $sums:expr) => {
+        asm!(
+            concat!("tilestored [{sums} + {row}], tmm", $tile),
+            sums = in(reg) $sums,
+            row = in(reg) BLOCK,
+            options(nostack, preserves_flags),
         )
     };
 }
@@ -165,15 +210,12 @@ impl Tiles<LINE> {
         }
         4 * steps.max(1) * LINE_TOKENS * TILE_ROWS * LINE
     }
-}
 
-impl<const COLUMNS: usize> Tiles<COLUMNS> {
     /// For tiles of sixteen tokens: `sums[i][j]`, added to what they are if `add`: the products of tokens i and rows j over all
-    /// columns; where those of a line are not taken at a time, of a part of each line.
+    /// columns of the weights.
     #[inline(always)]
     pub fn multiply(
         &self,
-        part: usize,
         tokens: [TokenLines<'_>; 2],
         weights: [&[WeightTile]; 2],
         sums: &mut [[SumTile; 2]; 2],
@@ -181,11 +223,11 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
     ) {
         let lines = weights[0].len();
         assert!(self.tokens == LINE_TOKENS && tokens[0].stride == tokens[1].stride);
-        assert!(lines > 0 && lines == weights[1].len() && part < LINE / COLUMNS);
-        let tokens_at = |i: usize| tokens[i].pointer(LINE_TOKENS, lines).wrapping_add(part * COLUMNS);
-        let weights_at = |j: usize| weights[j].as_ptr().cast::<u8>().wrapping_add(part * COLUMNS / 4 * BLOCK);
+        assert!(lines > 0 && lines == weights[1].len());
+        let tokens_at = |i: usize| tokens[i].pointer(LINE_TOKENS, lines * LINE);
+        let weights_at = |j: usize| weights[j].as_ptr();
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the loop reads as many tiles of
-        // tokens and weights as there are, or the same part of each (asserted), and the sums are four tiles side by side.
+        // tokens and weights as there are (asserted), and the sums are four tiles side by side.
         unsafe {
             asm!(
                 "test {add:e}, {add:e}",
@@ -234,6 +276,28 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
             );
         }
     }
+}
+
+impl<const COLUMNS: usize> Tiles<COLUMNS> {
+    /// For tiles of sixteen tokens, as number `turn` of a row of products: of sixteen tokens and sixteen rows, over the columns of
+    /// which there are quads. Then `past` becomes the product of [`AHEAD`] turns before: by now it need not be waited for.
+    #[inline(always)]
+    pub fn turn(&self, turn: usize, tokens: TokenLines<'_>, quads: &[[i8; BLOCK]], past: &mut SumTile) {
+        let products = quads.len() / (COLUMNS / 4);
+        assert!(self.tokens == LINE_TOKENS && products > 0);
+        let (stride, tokens) = (tokens.stride, tokens.pointer(LINE_TOKENS, products * COLUMNS));
+        let (weights, past) = (quads.as_ptr(), past.as_mut_ptr());
+        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); as many tiles of tokens (`pointer`) and
+        // of weights are read as there are products; at most sixteen rows of sums are written.
+        unsafe {
+            match turn % SUMS {
+                0 => turn!([0, 1]; tokens, stride, weights, products, past),
+                1 => turn!([1, 2]; tokens, stride, weights, products, past),
+                2 => turn!([2, 3]; tokens, stride, weights, products, past),
+                _ => turn!([3, 0]; tokens, stride, weights, products, past),
+            }
+        }
+    }
 
     /// Makes the sums zero that [`Tiles::add`] adds to.
     #[inline(always)]
@@ -254,7 +318,7 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
     #[inline(always)]
     pub fn add<const ODD: bool>(&self, tokens: TokenLines<'_>, weights: &[[[u8; BLOCK]; LINE / 4]]) {
         const { assert!(COLUMNS == LINE) };
-        let first = tokens.pointer(self.tokens, weights.len());
+        let first = tokens.pointer(self.tokens, weights.len() * LINE);
         for (line, weights) in weights.iter().enumerate() {
             let (tokens_at, weights) = (first.wrapping_add(line * LINE), weights.as_ptr());
             // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the tokens have so many lines
@@ -269,16 +333,15 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
         }
     }
 
-    /// As [`Tiles::add`] with signed codes, one line; where its columns are not taken at a time, that part of the tokens' line with
-    /// the first rows of the weights.
+    /// As [`Tiles::add`] with signed codes, as many columns as are taken at a time.
     #[inline(always)]
-    pub fn add_signed(&self, part: usize, tokens: TokenLines<'_>, weights: &[[i8; BLOCK]]) {
-        assert!(part < LINE / COLUMNS && weights.len() >= COLUMNS / 4);
-        let tokens_at = tokens.pointer(self.tokens, 1).wrapping_add(part * COLUMNS);
-        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the tokens have a line, and there are as
-        // many quads of weights as their tile has rows (asserted).
+    pub fn add_signed(&self, tokens: TokenLines<'_>, quads: &[[i8; BLOCK]]) {
+        assert!(quads.len() >= COLUMNS / 4);
+        let tokens_at = tokens.pointer(self.tokens, COLUMNS);
+        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the tokens have so many columns
+        // (`pointer`), and there are as many quads of weights as their tile has rows (asserted).
         unsafe {
-            multiply_add!("tdpbssd", [0, 4, 6]; tokens_at, tokens.stride, weights.as_ptr());
+            multiply_add!("tdpbssd", [0, 4, 6]; tokens_at, tokens.stride, quads.as_ptr());
         }
     }
 
@@ -288,19 +351,9 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
         const { assert!(N == 1 || N == 2) };
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); at most sixteen rows of each are written.
         unsafe {
-            asm!(
-                "tilestored [{sums} + {row}], tmm0",
-                sums = in(reg) sums.as_mut_ptr(),
-                row = in(reg) LINE,
-                options(nostack, preserves_flags),
-            );
+            store_sums!(0; sums.as_mut_ptr());
             if N == 2 {
-                asm!(
-                    "tilestored [{sums} + {row}], tmm1",
-                    sums = in(reg) sums[1..].as_mut_ptr(),
-                    row = in(reg) LINE,
-                    options(nostack, preserves_flags),
-                );
+                store_sums!(1; sums[1..].as_mut_ptr());
             }
         }
     }
