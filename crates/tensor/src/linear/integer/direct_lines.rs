@@ -12,7 +12,7 @@ use crate::{
         Aligned, PREFETCH,
         lanes::{
             self, Kernel, LINE, LINE_TOKENS, ProductLanes,
-            amx::{Amx, SumTile},
+            amx::{AHEAD, Amx, SumTile},
         },
         store_tiles,
         weights::{Code, Scales},
@@ -114,45 +114,43 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
         let (w, x, m) = (product.w, product.x.lines(0), product.m);
         let amx = amx.begin::<COLUMNS>(m);
         let Aligned(ring) = &mut Aligned([[0; BLOCK]; RING]);
-        let Aligned(sums) = &mut Aligned([[[[0; TILE_ROWS]; LINE_TOKENS]; 1]; 2]);
+        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; 2]);
         let Aligned(outputs) = &mut Aligned([[0.0; TILE_ROWS]; LINE_TOKENS]);
         let (group, segments) = (w.segment_cols(), w.segments());
         let segment_quads = (w.segment_blocks() * Q).next_multiple_of(LINE_QUADS);
         let places = (RING / segment_quads).min(SEGMENTS);
-        let place = |segment: usize| segment % places * segment_quads;
-        for tile in tiles {
-            outputs.fill([0.0; TILE_ROWS]);
-            let mut blocks = w.tile_blocks(tile).chunks(w.segment_blocks());
-            // A segment is unpacked, multiplied when its ring comes round, and its sums are scaled after the next one's.
-            for segment in 0..segments + places {
-                if let Some(blocks) = blocks.next() {
-                    let quads = &mut ring[place(segment)..][..segment_quads];
-                    for (block, quads) in blocks.iter().zip(quads.as_chunks_mut::<Q>().0) {
-                        p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
-                        *quads = signed(p, product.zero, C::unpack(p, p.load(block)));
-                    }
+        let place = |number: usize| number % places * segment_quads;
+        // One stream of segments through all tiles: each is unpacked, multiplied when its ring comes round, and its sums are
+        // scaled when they have been stored. The last one is multiplied again until then.
+        let count = tiles.len() * segments;
+        let Some(last) = count.checked_sub(1) else { return };
+        let mut blocks = tiles.clone().flat_map(|tile| w.tile_blocks(tile).chunks(w.segment_blocks()));
+        let (mut tile, mut scaled, mut multiplied) = (tiles.start, 0, 0);
+        for number in 0..count + places + AHEAD {
+            if let Some(blocks) = blocks.next() {
+                let quads = &mut ring[place(number)..][..segment_quads];
+                for (block, quads) in blocks.iter().zip(quads.as_chunks_mut::<Q>().0) {
+                    p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
+                    *quads = signed(p, product.zero, C::unpack(p, p.load(block)));
                 }
-                if let Some(segment) = segment.checked_sub(places - 1).filter(|&segment| segment < segments) {
-                    let quads = &ring[place(segment)..][..segment_quads];
-                    amx.start();
-                    let columns = segment * group..w.cols().min((segment + 1) * group);
-                    for (column, quads) in columns.step_by(COLUMNS).zip(quads.chunks_exact(COLUMNS / 4)) {
-                        amx.add_signed(x.lines.skip(column), quads);
-                    }
-                    amx.finish(&mut sums[segment % 2]);
-                }
-                let Some(segment) = segment.checked_sub(places) else { continue };
-                add_scaled(
-                    p,
-                    &product.scales,
-                    (tile, segment, segments),
-                    &x,
-                    &sums[segment % 2][0],
-                    &mut outputs[..m],
-                );
             }
-            for (t, &outputs) in outputs[..m].iter().enumerate() {
-                store_tiles(&product.y, (w.rows(), tile..tile + 1, t), &[[outputs]]);
+            let Some(turn) = number.checked_sub(places - 1) else { continue };
+            let columns = group.min(w.cols() - multiplied * group);
+            let quads = &ring[place(turn.min(last))..][..columns.div_ceil(COLUMNS) * (COLUMNS / 4)];
+            amx.turn(turn, x.lines.skip(multiplied * group), quads, &mut sums[(turn + AHEAD) % 2]);
+            if turn < last {
+                multiplied = (multiplied + 1) % segments;
+            }
+            let Some(number) = turn.checked_sub(AHEAD + 1) else { continue };
+            let sums = &sums[number % 2];
+            add_scaled(p, &product.scales, (tile, scaled, segments), &x, sums, &mut outputs[..m]);
+            scaled += 1;
+            if scaled == segments {
+                for (t, outputs) in outputs[..m].iter_mut().enumerate() {
+                    store_tiles(&product.y, (w.rows(), tile..tile + 1, t), &[[*outputs]]);
+                    *outputs = [0.0; TILE_ROWS];
+                }
+                (tile, scaled) = (tile + 1, 0);
             }
         }
     }

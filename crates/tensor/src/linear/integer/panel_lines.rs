@@ -148,13 +148,14 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for Unpack<'_, C, S, Q> {
     fn run<P: ProductLanes, const R_: usize, const D_: usize>(self, p: P) {
         let Self { product, tiles, segments, quads, panel, .. } = self;
         let w = product.w;
-        let piece = segments.len() * (quads.len() / Q) * BLOCK;
+        // The next piece lies behind this one, and is read when all tokens have met this one.
+        let ahead = segments.len() * (quads.len() / Q) * BLOCK;
         for (tile, panel) in tiles.zip(panel) {
             let segments =
                 w.tile_blocks(tile).chunks(w.segment_blocks()).skip(segments.start).take(segments.len());
             for (blocks, panel) in segments.zip(panel.as_flattened_mut().chunks_mut(quads.len())) {
                 for (block, panel) in blocks[quads.start / Q..].iter().zip(panel.chunks_mut(Q)) {
-                    p.prefetch(block.as_ptr().wrapping_add(piece));
+                    p.prefetch(block.as_ptr().wrapping_add(ahead));
                     let codes = signed(p, product.zero, C::unpack(p, p.load(block)));
                     for (quad, codes) in panel.iter_mut().zip(codes) {
                         *quad = codes;

@@ -59,13 +59,13 @@ impl<'a> TokenLines<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Amx(());
 
-/// Loads a tile of tokens and one of weights and adds their products to a third: `[sums, tokens, weights]` by number.
+/// Loads a tile of tokens and one of unsigned weights and adds their products to a third: `[sums, tokens, weights]` by number.
 macro_rules! multiply_add {
-    ($instruction:literal, [$sums:literal, $t:literal, $w:literal]; $tokens:expr, $stride:expr, $weights:expr) => {
+    ([$sums:literal, $t:literal, $w:literal]; $tokens:expr, $stride:expr, $weights:expr) => {
         asm!(
             concat!("tileloadd tmm", $t, ", [{tokens} + {stride}]"),
             concat!("tileloadd tmm", $w, ", [{weights} + {row}]"),
-            concat!($instruction, " tmm", $sums, ", tmm", $t, ", tmm", $w),
+            concat!("tdpbsud tmm", $sums, ", tmm", $t, ", tmm", $w),
             tokens = in(reg) $tokens,
             stride = in(reg) $stride,
             weights = in(reg) $weights,
@@ -178,7 +178,8 @@ impl<const COLUMNS: usize> Drop for Tiles<COLUMNS> {
 }
 
 impl Tiles<LINE> {
-    /// For tiles of sixteen tokens: multiplies zeros, without reading memory after the first step, four products at a time, `steps` times; returns the multiply-adds.
+    /// For tiles of sixteen tokens: multiplies zeros, without reading memory after the first step, four products at a time,
+    /// `steps` times; returns the multiply-adds.
     pub fn repeat(&self, steps: usize) -> usize {
         assert_eq!(self.tokens, LINE_TOKENS);
         let zeros = &[[0_i8; LINE]; LINE_TOKENS];
@@ -276,28 +277,6 @@ impl Tiles<LINE> {
             );
         }
     }
-}
-
-impl<const COLUMNS: usize> Tiles<COLUMNS> {
-    /// For tiles of sixteen tokens, as number `turn` of a row of products: of sixteen tokens and sixteen rows, over the columns of
-    /// which there are quads. Then `past` becomes the product of [`AHEAD`] turns before: by now it need not be waited for.
-    #[inline(always)]
-    pub fn turn(&self, turn: usize, tokens: TokenLines<'_>, quads: &[[i8; BLOCK]], past: &mut SumTile) {
-        let products = quads.len() / (COLUMNS / 4);
-        assert!(self.tokens == LINE_TOKENS && products > 0);
-        let (stride, tokens) = (tokens.stride, tokens.pointer(LINE_TOKENS, products * COLUMNS));
-        let (weights, past) = (quads.as_ptr(), past.as_mut_ptr());
-        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); as many tiles of tokens (`pointer`) and
-        // of weights are read as there are products; at most sixteen rows of sums are written.
-        unsafe {
-            match turn % SUMS {
-                0 => turn!([0, 1]; tokens, stride, weights, products, past),
-                1 => turn!([1, 2]; tokens, stride, weights, products, past),
-                2 => turn!([2, 3]; tokens, stride, weights, products, past),
-                _ => turn!([3, 0]; tokens, stride, weights, products, past),
-            }
-        }
-    }
 
     /// Makes the sums zero that [`Tiles::add`] adds to.
     #[inline(always)]
@@ -317,7 +296,6 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
     /// first if `ODD` else from the second, has sums of its own: one product need not wait for the last.
     #[inline(always)]
     pub fn add<const ODD: bool>(&self, tokens: TokenLines<'_>, weights: &[[[u8; BLOCK]; LINE / 4]]) {
-        const { assert!(COLUMNS == LINE) };
         let first = tokens.pointer(self.tokens, weights.len() * LINE);
         for (line, weights) in weights.iter().enumerate() {
             let (tokens_at, weights) = (first.wrapping_add(line * LINE), weights.as_ptr());
@@ -325,35 +303,42 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
             // (`pointer`), and a line of weights is as many quads as a tile has rows.
             unsafe {
                 if line.is_multiple_of(2) != ODD {
-                    multiply_add!("tdpbsud", [0, 4, 6]; tokens_at, tokens.stride, weights);
+                    multiply_add!([0, 4, 6]; tokens_at, tokens.stride, weights);
                 } else {
-                    multiply_add!("tdpbsud", [1, 5, 7]; tokens_at, tokens.stride, weights);
+                    multiply_add!([1, 5, 7]; tokens_at, tokens.stride, weights);
                 }
             }
         }
     }
 
-    /// As [`Tiles::add`] with signed codes, as many columns as are taken at a time.
-    #[inline(always)]
-    pub fn add_signed(&self, tokens: TokenLines<'_>, quads: &[[i8; BLOCK]]) {
-        assert!(quads.len() >= COLUMNS / 4);
-        let tokens_at = tokens.pointer(self.tokens, COLUMNS);
-        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the tokens have so many columns
-        // (`pointer`), and there are as many quads of weights as their tile has rows (asserted).
-        unsafe {
-            multiply_add!("tdpbssd", [0, 4, 6]; tokens_at, tokens.stride, quads.as_ptr());
-        }
-    }
-
     /// What was added to the sums since [`Tiles::start`], of as many tokens as there are: of every other line, and of the rest.
     #[inline(always)]
-    pub fn finish<const N: usize>(&self, sums: &mut [SumTile; N]) {
-        const { assert!(N == 1 || N == 2) };
+    pub fn finish(&self, [even, odd]: &mut [SumTile; 2]) {
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); at most sixteen rows of each are written.
         unsafe {
-            store_sums!(0; sums.as_mut_ptr());
-            if N == 2 {
-                store_sums!(1; sums[1..].as_mut_ptr());
+            store_sums!(0; even.as_mut_ptr());
+            store_sums!(1; odd.as_mut_ptr());
+        }
+    }
+}
+
+impl<const COLUMNS: usize> Tiles<COLUMNS> {
+    /// Makes number `turn` of a row of products: of the tokens and sixteen rows, over the columns of which there are quads. `past`
+    /// becomes the product of [`AHEAD`] turns before.
+    #[inline(always)]
+    pub fn turn(&self, turn: usize, tokens: TokenLines<'_>, quads: &[[i8; BLOCK]], past: &mut SumTile) {
+        let products = quads.len() / (COLUMNS / 4);
+        assert!(products > 0);
+        let (stride, tokens) = (tokens.stride, tokens.pointer(self.tokens, products * COLUMNS));
+        let (weights, past) = (quads.as_ptr(), past.as_mut_ptr());
+        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); as many tiles of tokens (`pointer`) and
+        // of weights are read as there are products; at most sixteen rows of sums are written.
+        unsafe {
+            match turn % SUMS {
+                0 => turn!([0, 1]; tokens, stride, weights, products, past),
+                1 => turn!([1, 2]; tokens, stride, weights, products, past),
+                2 => turn!([2, 3]; tokens, stride, weights, products, past),
+                _ => turn!([3, 0]; tokens, stride, weights, products, past),
             }
         }
     }
