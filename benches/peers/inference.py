@@ -42,6 +42,8 @@ PAIRS = [
     ("tq1_0", "TQ1_0", "Q6_K", "trit5", "int8", None, None),
     ("q4_0", "Q4_0", "Q6_K", "int4/32", "int8/32", 1.8, 3.0),
     ("q8_0", "Q8_0", "Q8_0", "int8/32", "int8/32", 1.8, 3.0),
+    # 8-bit integers as `--packing int8` keeps them: a scale for each row instead of each 32 columns, so 8.0 bits instead of 8.5.
+    ("q8_0-rows", "Q8_0", "Q8_0", "int8", "int8", 1.8, 3.0),
 ]
 SMALL, SMALL_TARGET = ["Q4_1", "Q8_0"], 1.3
 YARDSTICK = {"decode": "read bandwidth", "prompt": "peak of int8 products"}
@@ -53,7 +55,8 @@ INTRO = f"""
 model), the median of rounds of four. A prompt: {PROMPT} tokens in one batch, logits of the last. No sampling. BitNet 2B's
 shape: 30 layers, 2560 wide, feed-forward 6912, 20 heads on 5, vocabulary 128256, tied head; random weights, which cost the
 same time as trained ones. llama.cpp runs it as its `llama` architecture, which computes less than `bitnet`: chalot has
-BitNet's two more norms a layer. Its head is Q6_K as its quantizer makes it (Q8_0 with Q8_0), ours int8. SmolLM2-135M is the
+BitNet's two more norms a layer. Its head is Q6_K as its quantizer makes it (Q8_0 with Q8_0), ours int8. Q8_0 is measured beside
+int8/32, the same numbers, and beside int8, which has a scale for each row and no groups. SmolLM2-135M is the
 same file in both programs; its Q8_0 file was made by llama.cpp from the Q4_1 one. Shares of the machine's read bandwidth and
 of its peak of int8 products are measured in turn with our samples. Where a machine's memory has two speeds, for minutes each,
 rounds of decoding are from both, and the range of the ratio tells them apart (docs/LOG.md, "Beside llama.cpp", has each).

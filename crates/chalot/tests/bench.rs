@@ -199,6 +199,9 @@ fn for_people() {
     assert!(!text.contains("verified"), "{text}");
     let verified = chalot(&["bench", "decode", "--shape", "tiny", "-n", "9", "--draft", "12"]).ok();
     assert!(verified.contains("\n12 drafts verified  "), "{verified}");
+    let verified =
+        chalot(&["bench", "decode", "--shape", "tiny", "-n", "9", "--draft", "12", "--json"]).json();
+    assert!(verified["drafts"] == 12 && number(&verified, "verification_over_token") > 0.0, "{verified}");
     assert!(text.starts_with("tiny (1 of 2 layers), trit2, head int8, "), "{text}");
     assert!(text.contains("share "), "{text}");
     let text =

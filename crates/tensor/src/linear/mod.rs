@@ -37,8 +37,11 @@ use crate::{
 
 /// Token tiles that a panel task has room for.
 const PANEL_TOKEN_TILES: usize = *Tiling::PANEL_TOKEN_TILES.end();
-/// Tiles of lines that a task has room for: of more, the integers would not stay in a second-level cache.
+/// Tiles of lines that a task has room for.
 const LINES_TOKEN_TILES: usize = 16;
+/// Bytes of lines that a task reads for every panel of weights: they are to stay in half of a second-level cache, which has 2 MiB on
+/// CPUs with tiles.
+const LINES_BYTES: usize = 1 << 20;
 /// Tasks per thread, at most, so that a slow thread holds nobody up.
 const TASKS_PER_THREAD: usize = 8;
 /// The row tiles of panel tasks start at multiples of this: a multiple of every register tile's.

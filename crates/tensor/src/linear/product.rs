@@ -4,10 +4,10 @@ use std::{marker::PhantomData, ops::Range};
 use half::{bf16, f16};
 
 use super::{
-    LINES_TOKEN_TILES, PANEL_TILES, TASKS_PER_THREAD,
+    LINES_BYTES, LINES_TOKEN_TILES, PANEL_TILES, TASKS_PER_THREAD,
     float::{self, FloatProduct},
     integer::{self, Integer},
-    lanes::Vectors,
+    lanes::{LINE_TOKENS, Vectors},
     weights::{Code, F16Scales, F32Scales, Float, Int4, Int8, Scales, Trit2, Trit5},
 };
 use crate::{
@@ -158,7 +158,8 @@ impl Split {
         let token_tiles = order.tiles(m).len();
         let token_parts = token_tiles.div_ceil(match order {
             Order::Quads => exec.tiling.panel_token_tiles(),
-            Order::Lines => LINES_TOKEN_TILES,
+            // By pairs, as tiles take them.
+            Order::Lines => (LINES_BYTES / (LINE_TOKENS * w.cols()) / 2 * 2).clamp(2, LINES_TOKEN_TILES),
         });
         let row_parts = most.div_ceil(token_parts).min(tiles.div_ceil(PANEL_TILES));
         Self { tiles, token_tiles: Some((order, token_tiles)), row_parts, token_parts }

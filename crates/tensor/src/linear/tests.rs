@@ -282,6 +282,22 @@ fn tilings_cut_as_they_say() {
     assert_eq!(split(96, Tiling::new(12, 4, 24 << 10)).piece(0).tokens, Some((Order::Quads, 0..4)));
 }
 
+/// The integers of a task's tokens are a megabyte at most, and at most sixteen tiles of them: all that its stack has room for.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn lines_are_cut_by_their_bytes() {
+    for (cols, token_tiles) in [(64, 16), (4096, 16), (4160, 13), (6912, 8), (40_000, 2)] {
+        let w = random_matrix(&mut Random(12), Format::Trit2(ScaleBy::Tensor), 64, cols);
+        let exec = Exec::new(Isa::scalar(), 2);
+        let split = product::Split::of(&exec, &w, (1024, Order::Lines), product::work(&w, 1024));
+        let most = (0..split.count())
+            .filter_map(|piece| split.piece(piece).tokens)
+            .map(|(_, tiles)| tiles.len())
+            .max();
+        assert_eq!(most, Some(token_tiles), "{cols} columns");
+    }
+}
+
 /// A task must not touch rows of another's, which may have been written already.
 #[test]
 fn tasks_write_their_own_rows_only() {
