@@ -21,9 +21,11 @@ pub mod bytes;
 mod cpu;
 mod huge;
 mod isa;
+mod prefetch;
 
 pub use aligned::AlignedVec;
 pub use arena::Arena;
 pub use cpu::{cpu_features, cpu_name};
 pub use huge::ask_for_huge_pages;
 pub use isa::{Isa, IsaKind, UnknownIsa};
+pub use prefetch::prefetch;

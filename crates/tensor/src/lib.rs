@@ -1,5 +1,6 @@
 //! The arithmetic of ternary language models, the same bits on every CPU.
 pub mod activations;
+mod ahead;
 pub mod attention;
 pub mod elementwise;
 pub mod exec;

@@ -15,8 +15,8 @@
 //! for: a thread that the system keeps from running delays nobody.
 //!
 //! Workers spin for a moment after a job (the next operation usually follows at once), then park; while somebody holds
-//! [`Pool::stay_awake`] (a forward pass), they spin for much longer, so that a pass wakes a thread at most once. No path
-//! takes a lock or allocates, except to carry a panic's payload.
+//! [`Pool::stay_awake`] (a forward pass), they spin for much longer, so that a pass wakes a thread at most once. While they spin
+//! they read ahead what [`Pool::read_ahead`] says. No path takes a lock or allocates, except to carry a panic's payload.
 //!
 //! A pool that is busy (a task calls `run` again, or another thread is in `run`) runs the newcomer's tasks on
 //! the newcomer's own thread: no waiting, so no deadlock, and the results are the same.
@@ -31,6 +31,7 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
+use crate::ahead::{Ahead, Reader};
 use crate::sync::{
     AtomicBool, AtomicU64, AtomicUsize, Mutex, UnsafeCell, cores, fence, hint, spins,
     thread::{self, JoinHandle, Thread},
@@ -81,6 +82,8 @@ struct Shared {
     awake: AtomicUsize,
     /// Whether workers spin at all.
     spinning: bool,
+    /// One a worker: what it reads while it spins.
+    ahead: Vec<Padded<Ahead>>,
 }
 
 // SAFETY: `job` is written only while nobody can read it (see the field), and what it points to is `Sync`.
@@ -125,6 +128,7 @@ impl Pool {
             awake: AtomicUsize::new(0),
             // Spinning pays only on a core that nobody else needs.
             spinning: workers < cores(),
+            ahead: (0..workers).map(|_| Padded(Ahead::default())).collect(),
         });
         let mut handles = Vec::with_capacity(workers);
         for index in 0..workers {
@@ -188,6 +192,16 @@ impl Pool {
     pub fn stay_awake(&self) -> Awake<'_> {
         self.shared.awake.fetch_add(1, Ordering::Relaxed);
         Awake(&self.shared)
+    }
+
+    /// Has the workers that wait for a job ask for memory that they will need, once the next operation with more than one task
+    /// is done: part `p` of the threads (the caller is part 0) from `from(p)` on, one or two places, or null. Advice: the addresses
+    /// need not exist; a job ends it, and what was said before is forgotten.
+    pub fn read_ahead(&self, from: impl Fn(usize) -> [*const u8; 2]) {
+        let next = self.shared.gate.0.load(Ordering::Relaxed) / NUMBER_STEP + 1;
+        for (worker, ahead) in self.shared.ahead.iter().enumerate().take(self.workers.len()) {
+            ahead.0.set(next, from(worker + 1));
+        }
     }
 
     fn open(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
@@ -268,13 +282,16 @@ impl Shared {
     fn work(&self, index: usize) {
         let mut last = 0;
         let mut spins = 0;
+        let mut reader = Reader::default();
         while !self.shutdown.load(Ordering::Acquire) {
             if let Some(number) = self.join(index, last) {
                 last = number;
                 spins = 0;
             } else if spins < self.patience() {
                 spins += 1;
-                hint::spin_loop();
+                if !reader.step(&self.ahead[index].0, last) {
+                    hint::spin_loop();
+                }
             } else {
                 self.park(index, last);
                 spins = 0;
@@ -351,7 +368,7 @@ impl Shared {
 }
 
 /// The tasks that thread `part` of `threads` begins with: neighbours, so that what it reads for one leads to the next.
-fn part_of(tasks: usize, part: usize, threads: usize) -> Range<usize> {
+pub(crate) fn part_of(tasks: usize, part: usize, threads: usize) -> Range<usize> {
     tasks * part / threads..tasks * (part + 1) / threads
 }
 

@@ -1,5 +1,6 @@
 //! What the pool takes from the standard library, in one place: `tools/loom` compiles the same pool with a model checker's
 //! versions in its stead.
+pub(crate) use chalot_simd::prefetch;
 pub(crate) use std::{
     hint, sync::Mutex, sync::atomic::AtomicBool, sync::atomic::AtomicU64, sync::atomic::AtomicUsize,
     sync::atomic::fence, thread,

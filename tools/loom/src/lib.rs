@@ -2,6 +2,8 @@
 //! events that the memory model of the language allows, in small cases.
 //!
 //! Run it with `cargo test` in this folder. Loom reports accesses that race, deadlocks (a wake-up that is lost), and panics.
+#[path = "../../../crates/tensor/src/ahead.rs"]
+mod ahead;
 #[path = "../../../crates/tensor/src/pool.rs"]
 pub mod pool;
 mod sync;

@@ -5,6 +5,9 @@ pub(crate) use loom::{
 };
 pub use loom::cell::UnsafeCell;
 
+/// Nothing to see for a model checker.
+pub(crate) fn prefetch(_: *const u8) {}
+
 /// As many as there are workers: they spin.
 pub(crate) fn cores() -> usize {
     usize::MAX

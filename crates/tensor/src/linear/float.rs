@@ -2,6 +2,8 @@
 //! rows and tokens only.
 use std::{marker::PhantomData, ops::Range};
 
+use chalot_simd::prefetch;
+
 use super::{
     Aligned, PANEL_TOKEN_TILES, PREFETCH,
     lanes::{Kernel, ProductLanes},
@@ -51,7 +53,7 @@ impl<F: Float, const D: usize, const T: usize> Kernel for Direct<'_, F, D, T> {
         let f = p.floats();
         let x = x.as_chunks::<T>().0;
         // To the same place of later tiles: a shorter reach would ask again for what the neighbour has just read.
-        let prefetch = PREFETCH.next_multiple_of(product.w.tile_len() * D);
+        let ahead = PREFETCH.next_multiple_of(product.w.tile_len() * D);
         let end = tiles.end;
         for first in tiles.step_by(D) {
             // Beyond the end the last tile is computed again, and dropped.
@@ -61,7 +63,7 @@ impl<F: Float, const D: usize, const T: usize> Kernel for Direct<'_, F, D, T> {
             for (k, x) in x.iter().enumerate() {
                 for d in 0..D {
                     let w = &weights[d][k];
-                    p.prefetch(w.as_ptr().cast::<u8>().wrapping_add(prefetch));
+                    prefetch(w.as_ptr().cast::<u8>().wrapping_add(ahead));
                     let w = F::load(p, w);
                     for t in 0..T {
                         acc[d][t] = f.fma(w, f.splat(x[t]), acc[d][t]);

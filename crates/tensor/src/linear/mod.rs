@@ -10,6 +10,7 @@
 //!
 //! Neither, nor how many threads share the rows, changes a bit of the result: integer sums are exact, and each float
 //! sum is one chain in ascending order. `reference.rs` is the definition.
+mod ahead;
 mod float;
 mod integer;
 pub(crate) mod lanes;
@@ -25,6 +26,7 @@ use std::ops::Range;
 
 use self::lanes::Vectors;
 pub use self::{
+    ahead::{Upcoming, read_ahead},
     project::{Projection, project, project_gated},
     several::{GatedProjection, project_each, project_gated_each},
 };

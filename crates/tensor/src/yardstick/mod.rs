@@ -5,6 +5,8 @@
 //! with it: clocks, neighbours and thermal limits change by the minute.
 use std::{hint::black_box, time::Instant};
 
+use chalot_simd::prefetch;
+
 use crate::{
     exec::Exec,
     linear::lanes::{Kernel, LINE_TOKENS, ProductLanes, Ternary, Vectors},
@@ -73,7 +75,7 @@ impl Kernel for Read<'_> {
         let mut dots = [p.begin::<Ternary>(p.splat(0)); 4];
         for blocks in self.blocks.as_chunks::<4>().0 {
             for i in 0..4 {
-                p.prefetch(blocks[i].as_ptr().wrapping_add(4096));
+                prefetch(blocks[i].as_ptr().wrapping_add(4096));
                 dots[i] = p.dot::<Ternary>(dots[i], p.load(&blocks[i]), [1; 4]);
             }
         }

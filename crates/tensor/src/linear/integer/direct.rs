@@ -1,6 +1,8 @@
 //! Few tokens: weights are unpacked in registers and meet all tokens of a tile there.
 use std::{marker::PhantomData, ops::Range};
 
+use chalot_simd::prefetch;
+
 use super::{Integer, first_sums};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
@@ -41,7 +43,7 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const
             dots[0][t] = p.begin::<C::Range>(sums[t]);
         }
         for (block, x) in blocks.iter().zip(x) {
-            p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
+            prefetch(block.as_ptr().wrapping_add(PREFETCH));
             let codes = C::unpack(p, p.load(block));
             for quad in 0..Q {
                 let chain = quad % chains(T, D);
@@ -75,7 +77,7 @@ fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usi
     let apart = T <= 3;
     let mut dots = [[p.begin::<C::Range>(p.splat(0)); T]; Q];
     for (block, x) in blocks.iter().zip(x) {
-        p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
+        prefetch(block.as_ptr().wrapping_add(PREFETCH));
         let codes = C::in_place(p, p.load(block));
         for quad in 0..Q {
             for t in 0..T {

@@ -5,6 +5,8 @@
 //! numbers around 0, which is less than correcting the sums of every group.
 use std::{marker::PhantomData, ops::Range};
 
+use chalot_simd::prefetch;
+
 use super::{Integer, first_sums, signed};
 use crate::{
     activations::QuantizedLines,
@@ -130,7 +132,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             if let Some(blocks) = blocks.next() {
                 let quads = &mut ring[place(number)..][..segment_quads];
                 for (block, quads) in blocks.iter().zip(quads.as_chunks_mut::<Q>().0) {
-                    p.prefetch(block.as_ptr().wrapping_add(PREFETCH));
+                    prefetch(block.as_ptr().wrapping_add(PREFETCH));
                     *quads = signed(p, product.zero, C::unpack(p, p.load(block)));
                 }
             }
@@ -197,7 +199,7 @@ fn unpack<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize>(
     quads: &mut [[[u8; BLOCK]; Q]; N],
 ) {
     for i in 0..N {
-        p.prefetch(blocks[i].as_ptr().wrapping_add(PREFETCH));
+        prefetch(blocks[i].as_ptr().wrapping_add(PREFETCH));
         let codes = C::unpack(p, p.load(&blocks[i]));
         for quad in 0..Q {
             p.store(codes[quad], &mut quads[i][quad]);

@@ -14,6 +14,8 @@ mod panel_lines;
 pub(super) use self::{direct::DirectTask, panel::PanelTask};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::{direct_lines::DirectLinesTask, panel_lines::PanelLinesTask};
+use chalot_simd::prefetch;
+
 use super::lanes::{ProductLanes, Range};
 use crate::{
     activations::Quantized,
@@ -47,16 +49,11 @@ fn first_sums<P: ProductLanes, C: Range, const T: usize>(p: P, zero: i32, qsums:
 /// Asks for the lines of the outputs that a tile of tokens writes when all tiles are done: a row's outputs lie far apart, and
 /// waiting for each line where it is written cost 6% of a prompt (docs/LOG.md, "Kernels").
 #[inline(always)]
-fn prefetch_outputs<P: ProductLanes, S>(
-    p: P,
-    product: &Integer<'_, S>,
-    tiles: &ops::Range<usize>,
-    tokens: &ops::Range<usize>,
-) {
+fn prefetch_outputs<S>(product: &Integer<'_, S>, tiles: &ops::Range<usize>, tokens: &ops::Range<usize>) {
     for token in tokens.clone() {
         let row = product.y.pointer().wrapping_add(token * product.w.rows());
         for tile in tiles.clone() {
-            p.prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
+            prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
         }
     }
 }

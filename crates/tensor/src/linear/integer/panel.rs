@@ -1,6 +1,8 @@
 //! Many tokens: a panel of weights is unpacked into the first-level cache and meets token tile after token tile.
 use std::{marker::PhantomData, ops::Range};
 
+use chalot_simd::prefetch;
+
 use super::{Integer, first_sums, prefetch_outputs};
 use crate::{
     activations::{MAX_TOKENS, QuantizedTile, token_tiles},
@@ -59,7 +61,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelTask<'_, C, S, Q> {
                     let (now, rest) = carry.split_at_mut(tokens.len());
                     carry = rest;
                     if piece.is_last {
-                        prefetch_outputs(p, &product, &tiles, &tokens);
+                        prefetch_outputs(&product, &tiles, &tokens);
                     }
                     let x = product.x.tile(&tokens);
                     let tile = Tile { product, tiles: tiles.clone(), piece, panel, x, carry: now };
@@ -147,7 +149,7 @@ impl<C: Code<Q>, const Q: usize, const R: usize> Kernel for Unpack<'_, C, Q, R> 
             for (blocks, panel) in segments.zip(panel.chunks_mut(piece.quads)).take(piece.segments) {
                 for (block, quads) in blocks[piece.first_quad / Q..].iter().zip(panel.chunks_mut(Q)) {
                     // The next piece's (or the next tiles' first), while this one is computed.
-                    p.prefetch(block.as_ptr().wrapping_add(ahead));
+                    prefetch(block.as_ptr().wrapping_add(ahead));
                     let codes = C::unpack(p, p.load(block));
                     for (quad, codes) in quads.iter_mut().zip(codes) {
                         p.store(codes, &mut quad[r]);

@@ -4,6 +4,8 @@
 //! Codes are unpacked as signed numbers around 0, so sums need no correction.
 use std::{marker::PhantomData, ops::Range};
 
+use chalot_simd::prefetch;
+
 use super::{Integer, prefetch_outputs, signed};
 use crate::{
     activations::QuantizedLines,
@@ -83,7 +85,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> PanelLinesTask<'_, C, S, Q> {
                 for (pair, sums) in pairs(&token_tiles).zip(&mut *sums) {
                     let x = of_pair(&product, &pair);
                     if is_last {
-                        prefetch_outputs(p, &product, &tiles, &tokens(&product, &pair));
+                        prefetch_outputs(&product, &tiles, &tokens(&product, &pair));
                     }
                     amx.multiply(x.map(|x| x.lines.skip(piece.start * LINE)), panel, sums, !is_first);
                     if is_last {
@@ -155,7 +157,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> Kernel for Unpack<'_, C, S, Q> {
                 w.tile_blocks(tile).chunks(w.segment_blocks()).skip(segments.start).take(segments.len());
             for (blocks, panel) in segments.zip(panel.as_flattened_mut().chunks_mut(quads.len())) {
                 for (block, panel) in blocks[quads.start / Q..].iter().zip(panel.chunks_mut(Q)) {
-                    p.prefetch(block.as_ptr().wrapping_add(ahead));
+                    prefetch(block.as_ptr().wrapping_add(ahead));
                     let codes = signed(p, product.zero, C::unpack(p, p.load(block)));
                     for (quad, codes) in panel.iter_mut().zip(codes) {
                         *quad = codes;
@@ -264,7 +266,7 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
             let x = product.x.lines(token_tile);
             let tokens = token_tile * LINE_TOKENS..product.m.min((token_tile + 1) * LINE_TOKENS);
             if is_last {
-                prefetch_outputs(p, product, tiles, &tokens);
+                prefetch_outputs(product, tiles, &tokens);
             }
             for (tile, outputs) in tiles.clone().zip(outputs) {
                 let mut acc = [f.splat(0.0); LINE_TOKENS];

@@ -79,11 +79,6 @@ impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
         }
     }
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
-    }
-    #[inline(always)]
     fn unpack_trit2(self, block: Pair) -> [Pair; 4] {
         // SAFETY: the instructions exist (`self`).
         unsafe {

@@ -135,11 +135,6 @@ impl<const VBMI: bool> ProductLanes for Avx512Products<VBMI> {
         unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), codes) }
     }
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
-    }
-    #[inline(always)]
     fn unpack_trit2(self, block: __m512i) -> [__m512i; 4] {
         // SAFETY: the instructions exist (`self`).
         unsafe {

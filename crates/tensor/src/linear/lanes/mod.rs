@@ -89,8 +89,6 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
     fn load(self, bytes: &[u8; BLOCK]) -> Self::Codes;
     /// 64 bytes.
     fn store(self, codes: Self::Codes, bytes: &mut [u8; BLOCK]);
-    /// Asks for the cache line that holds `address`, which need not exist, to come to the second-level cache.
-    fn prefetch(self, address: *const u8);
     /// The four quads of a block of `Trit2`.
     fn unpack_trit2(self, block: Self::Codes) -> [Self::Codes; 4];
     /// The five quads of a block of `Trit5`.

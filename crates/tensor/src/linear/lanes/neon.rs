@@ -126,12 +126,6 @@ impl<const DOT: bool> ProductLanes for NeonProducts<DOT> {
         }
     }
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        let address = address.addr();
-        // SAFETY: every AArch64 CPU has the instruction, and a prefetch never faults.
-        unsafe { asm!("prfm pldl2keep, [{}]", in(reg) address, options(nomem, nostack, preserves_flags)) }
-    }
-    #[inline(always)]
     fn unpack_trit2(self, block: Codes) -> [Codes; 4] {
         let mut quads = [block; 4];
         for i in 0..4 {

@@ -1,0 +1,22 @@
+//! Memory asked for before it is needed.
+
+/// Asks for the cache line that holds `address` to come to the second-level cache. Advice: the address need not exist.
+#[inline(always)]
+pub fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 CPU has the instruction, and a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let address = address.addr();
+        // SAFETY: every AArch64 CPU has the instruction, and a prefetch never faults.
+        unsafe {
+            std::arch::asm!("prfm pldl2keep, [{}]", in(reg) address, options(nomem, nostack, preserves_flags))
+        }
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
