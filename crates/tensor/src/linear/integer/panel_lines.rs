@@ -296,7 +296,7 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
     }
 }
 
-/// The products of a panel in the order of their making, and then the last one again and again.
+/// The products of a panel in the order of their making, and then those of the last place again.
 struct Products<'a, 'b, S, const COLUMNS: usize> {
     product: &'a Integer<'b, S>,
     panel: &'a Panel,
@@ -320,6 +320,7 @@ impl<'a, 'b, S, const COLUMNS: usize> Products<'a, 'b, S, COLUMNS> {
         segments: &Range<usize>,
     ) -> Self {
         let group = product.w.segment_cols();
+        assert!(COLUMNS == LINE || COLUMNS == group);
         let columns = segments.start * group..product.w.cols().min(segments.end * group);
         let place = (token_tiles.start, 0);
         let left = (0, product.x.lines(place.0).lines, &[][..]);
@@ -341,6 +342,7 @@ impl<'a, 'b, S, const COLUMNS: usize> Products<'a, 'b, S, COLUMNS> {
     #[inline(always)]
     fn turn(&mut self, amx: &Tiles<COLUMNS>, turn: usize, past: &mut SumTile) {
         let (columns, tokens, quads) = self.left;
+        // A length that the compiler knows, where it can.
         let segment = if COLUMNS < LINE { COLUMNS } else { self.product.w.segment_cols().min(columns) };
         let (segment_quads, quads) = quads.split_at(segment.div_ceil(COLUMNS) * (COLUMNS / 4));
         amx.turn(turn, tokens, segment_quads, past);
