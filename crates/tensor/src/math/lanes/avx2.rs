@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use chalot_simd::{Isa, IsaKind};
 use half::f16;
 
-use super::{Kernel, LANES, Lanes, Pair};
+use super::{Kernel, LANES, Lanes, Pair, ZERO_BELOW};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -219,6 +219,9 @@ impl Lanes for Avx2 {
         for (x, n) in scaled.iter_mut().zip(n) {
             // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
             unsafe {
+                // Below it is 0 (p is below 2); Intel's cores take many times as long to find that out.
+                let nonzero = _mm256_cmp_ps::<_CMP_NLT_UQ>(n, _mm256_set1_ps(ZERO_BELOW));
+                *x = _mm256_and_ps(*x, nonzero);
                 let n = _mm256_cvtps_epi32(n);
                 let half = _mm256_srai_epi32::<1>(n);
                 let bias = _mm256_set1_epi32(127);

@@ -28,6 +28,8 @@ use half::f16;
 
 /// Lanes in a vector.
 pub const LANES: usize = 16;
+/// What is below 2 is 0 times 2^n with n below this: less than half of the smallest float.
+const ZERO_BELOW: f32 = -150.0;
 
 /// Two 16-bit integers, what integer products take at a time.
 pub type Pair = [i16; 2];
@@ -136,7 +138,7 @@ pub trait Lanes: Copy + Send + Sync {
     fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
     /// To an integer, halves to even.
     fn round(self, a: Self::V) -> Self::V;
-    /// `p · 2^n`, rounded once, for integers `n` in -252..=254.
+    /// `p · 2^n`, rounded once, for `p` in 0.5..2 and integers `n` in -252..=254.
     fn scale_by_power_of_two(self, p: Self::V, n: Self::V) -> Self::V;
     /// `a < b`
     fn lt(self, a: Self::V, b: Self::V) -> Self::M;
