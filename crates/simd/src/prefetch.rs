@@ -1,8 +1,9 @@
 //! Memory asked for before it is needed.
 
-/// Asks for the cache line that holds `address` to come to the second-level cache. Advice: the address need not exist.
+/// Asks for the cache line that holds `address` to come to the second-level cache: what is asked for may be as large as the first.
+/// Advice: the address need not exist.
 #[inline(always)]
-pub fn prefetch(address: *const u8) {
+pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

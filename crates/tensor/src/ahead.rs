@@ -8,7 +8,7 @@ use crate::sync::prefetch;
 
 /// Bytes asked for between two looks for a job: memory gives them in less time than waking takes.
 const STEP: usize = 512;
-const LINE: usize = 64;
+const CACHE_LINE: usize = 64;
 /// Bytes asked for in all: any second-level cache has room for them.
 const MOST: usize = 256 * 1024;
 
@@ -44,7 +44,7 @@ impl Reader {
     pub fn step(&mut self, ahead: &Ahead, last: u64) -> bool {
         let Some(from) = self.next(ahead, last) else { return false };
         for from in from.into_iter().filter(|from| !from.is_null()) {
-            (0..STEP).step_by(LINE).for_each(|byte| prefetch(from.wrapping_add(byte)));
+            (0..STEP).step_by(CACHE_LINE).for_each(|byte| prefetch(from.wrapping_add(byte)));
         }
         true
     }

@@ -6,7 +6,7 @@ pub(crate) use loom::{
 pub use loom::cell::UnsafeCell;
 
 /// Nothing to see for a model checker.
-pub(crate) fn prefetch(_: *const u8) {}
+pub(crate) fn prefetch<T>(_: *const T) {}
 
 /// As many as there are workers: they spin.
 pub(crate) fn cores() -> usize {

@@ -3,7 +3,7 @@ use chalot_tensor::Activations;
 use chalot_tensor::attention::{AttentionParams, attention};
 use chalot_tensor::elementwise::add_assign;
 use chalot_tensor::exec::{Exec, ShapeError};
-use chalot_tensor::linear::{Projection, Upcoming, project, project_gated, read_ahead};
+use chalot_tensor::linear::{Projection, project, project_gated, read_ahead, read_ahead_gated};
 use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
 
@@ -46,7 +46,7 @@ pub(super) fn attention_block(
     let Pass { exec, config, first_position, m, .. } = *pass;
     let Scratch { normed, out, attention: buffers, .. } = scratch;
     rms_norm_for(exec, hidden, &weights.norm, config.norm_eps, normed, &weights.q.weight)?;
-    read_ahead(exec, m, Upcoming::Project(&[&weights.o.weight]));
+    read_ahead(exec, m, [&weights.o.weight]);
     query_key_value(pass, index, weights, normed, buffers)?;
 
     let AttentionBuffers { q, k, v, spare, attended, tiles } = buffers;
@@ -72,7 +72,7 @@ pub(super) fn attention_block(
     }
     let output = to(&weights.o, room(out, m * config.hidden_size));
     if let Ffn::Dense(ffn) = &pass.layers[index].ffn {
-        read_ahead(exec, m, Upcoming::Gated([&ffn.gate.weight, &ffn.up.weight]));
+        read_ahead_gated(exec, m, [&ffn.gate.weight, &ffn.up.weight]);
     }
     add_to_hidden(pass, weights.post_norm.as_deref(), attended, output, hidden)
 }
@@ -125,10 +125,10 @@ pub(super) fn ffn_block(
             }
             rms_norm_for(exec, hidden, &layer.ffn_norm, eps, normed, &ffn.gate.weight)?;
             let FfnBuffers { gate, up, spare, inner, .. } = buffers;
-            read_ahead(exec, m, Upcoming::Project(&[&ffn.down.weight]));
+            read_ahead(exec, m, [&ffn.down.weight]);
             gate_and_up(pass, ffn, m, normed, (gate, up, spare), inner)?;
             if let Some(Layer { attention: Attention { q, k, v, .. }, .. }) = pass.layers.get(index + 1) {
-                read_ahead(exec, m, Upcoming::Project(&[&q.weight, &k.weight, &v.weight]));
+                read_ahead(exec, m, [&q.weight, &k.weight, &v.weight]);
             }
             let output = to(&ffn.down, room(out, m * config.hidden_size));
             add_to_hidden(pass, post_norm, inner, output, hidden)?;

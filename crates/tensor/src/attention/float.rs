@@ -1,6 +1,8 @@
 //! One tile of keys and values that are floats.
 use std::ops::Range;
 
+use chalot_simd::prefetch;
+
 use super::{
     KvBlock,
     block::{Head, TOKEN_VECTORS},
@@ -85,7 +87,7 @@ impl<E: Number> FloatTile<'_, '_, '_, E> {
         let soon = phase(self.next, FETCH, 1);
         for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
             for line in share(soon, r..r + 1, rows) {
-                l.prefetch(line);
+                prefetch(line);
             }
             let bounds = self.rows.bounds[r];
             factors[r] = maxima[r];

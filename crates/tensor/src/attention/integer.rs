@@ -1,6 +1,8 @@
 //! One tile of keys and values that are codes.
 //!
 //! Sums of codes are exact, so what a query does not see may stand in them, or, as a weight of zero, count nothing.
+use chalot_simd::prefetch;
+
 use super::{
     KvBlock,
     block::{Head, TOKEN_VECTORS},
@@ -89,7 +91,7 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
         let soon = phase(self.next, FETCH, 1);
         for (r, row) in self.rows.scores.as_chunks_mut().0.iter_mut().take(rows).enumerate() {
             for line in share(soon, 2 * r..2 * r + 1, 2 * rows) {
-                l.prefetch(line);
+                prefetch(line);
             }
             let bounds = self.rows.bounds[r];
             factors[r] = maxima[r];
@@ -102,7 +104,7 @@ impl<E: Element<Factor = Pair>> IntegerTile<'_, '_, '_, E> {
                 }
                 (maxima[r], sums[r]) = softmax_row(l, &scoring, row, bounds, maxima[r]);
                 for line in share(soon, 2 * r + 1..2 * r + 2, 2 * rows) {
-                    l.prefetch(line);
+                    prefetch(line);
                 }
                 self.rows.steps[r] = quantize_weights(l, row, value_scales, bounds, &mut weights[r]);
             }

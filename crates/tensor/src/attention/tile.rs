@@ -9,6 +9,8 @@ use std::ops::Range;
 use bytemuck::Pod;
 use half::f16;
 
+use chalot_simd::prefetch;
+
 use crate::math::lanes::{Kernel, LANES, Lanes, Pair};
 
 /// A stored number, or pair of numbers, and how it is multiplied and summed.
@@ -312,7 +314,7 @@ impl<E: Element, const R: usize, const C: usize> Kernel for Tile<'_, E, R, C> {
                 columns[v] = E::load(l, &b[v]);
             }
             for line in next.by_ref().take(lines) {
-                l.prefetch(line);
+                prefetch(line);
             }
             for r in 0..R {
                 let x = E::splat(l, a[r][k]);
@@ -322,7 +324,7 @@ impl<E: Element, const R: usize, const C: usize> Kernel for Tile<'_, E, R, C> {
             }
         }
         for line in next {
-            l.prefetch(line);
+            prefetch(line);
         }
         if let Some((factor, step)) = self.start {
             for r in 0..R {

@@ -26,7 +26,7 @@ use std::ops::Range;
 
 use self::lanes::Vectors;
 pub use self::{
-    ahead::{Upcoming, read_ahead},
+    ahead::{read_ahead, read_ahead_gated},
     project::{Projection, project, project_gated},
     several::{GatedProjection, project_each, project_gated_each},
 };

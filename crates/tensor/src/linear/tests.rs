@@ -284,7 +284,6 @@ fn tilings_cut_as_they_say() {
 
 /// The integers of a task's tokens are a megabyte at most, and at most sixteen tiles of them: all that its stack has room for.
 #[test]
-#[cfg(target_arch = "x86_64")]
 fn lines_are_cut_by_their_bytes() {
     for (cols, token_tiles) in [(64, 16), (4096, 16), (4160, 13), (6912, 8), (40_000, 2)] {
         let w = random_matrix(&mut Random(12), Format::Trit2(ScaleBy::Tensor), 64, cols);

@@ -14,7 +14,7 @@ use crate::{
         Aligned, PREFETCH,
         lanes::{
             self, Kernel, LINE, LINE_TOKENS, ProductLanes,
-            amx::{AHEAD, Amx, SumTile},
+            amx::{Amx, SumTile, UNDER_WAY},
         },
         store_tiles,
         weights::{Code, Scales},
@@ -116,7 +116,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
         let (w, x, m) = (product.w, product.x.lines(0), product.m);
         let amx = amx.begin::<COLUMNS>(m);
         let Aligned(ring) = &mut Aligned([[0; BLOCK]; RING]);
-        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; 2]);
+        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; UNDER_WAY]);
         let Aligned(outputs) = &mut Aligned([[0.0; TILE_ROWS]; LINE_TOKENS]);
         let (group, segments) = (w.segment_cols(), w.segments());
         let segment_quads = (w.segment_blocks() * Q).next_multiple_of(LINE_QUADS);
@@ -128,7 +128,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
         let Some(last) = count.checked_sub(1) else { return };
         let mut blocks = tiles.clone().flat_map(|tile| w.tile_blocks(tile).chunks(w.segment_blocks()));
         let (mut tile, mut scaled, mut multiplied) = (tiles.start, 0, 0);
-        for number in 0..count + places + AHEAD {
+        for number in 0..count + places - 1 + UNDER_WAY {
             if let Some(blocks) = blocks.next() {
                 let quads = &mut ring[place(number)..][..segment_quads];
                 for (block, quads) in blocks.iter().zip(quads.as_chunks_mut::<Q>().0) {
@@ -139,12 +139,14 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             let Some(turn) = number.checked_sub(places - 1) else { continue };
             let columns = group.min(w.cols() - multiplied * group);
             let quads = &ring[place(turn.min(last))..][..columns.div_ceil(COLUMNS) * (COLUMNS / 4)];
-            amx.turn(turn, x.lines.skip(multiplied * group), quads, &mut sums[(turn + AHEAD) % 2]);
+            amx.turn(turn, x.lines.skip(multiplied * group), quads, &mut sums[(turn + 1) % UNDER_WAY]);
             if turn < last {
                 multiplied = (multiplied + 1) % segments;
             }
-            let Some(number) = turn.checked_sub(AHEAD + 1) else { continue };
-            let sums = &sums[number % 2];
+            if turn < UNDER_WAY {
+                continue;
+            }
+            let sums = &sums[turn % UNDER_WAY];
             add_scaled(p, &product.scales, (tile, scaled, segments), &x, sums, &mut outputs[..m]);
             scaled += 1;
             if scaled == segments {

@@ -53,7 +53,7 @@ fn prefetch_outputs<S>(product: &Integer<'_, S>, tiles: &ops::Range<usize>, toke
     for token in tokens.clone() {
         let row = product.y.pointer().wrapping_add(token * product.w.rows());
         for tile in tiles.clone() {
-            prefetch(row.wrapping_add(tile * TILE_ROWS).cast());
+            prefetch(row.wrapping_add(tile * TILE_ROWS));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         Aligned, LINES_TOKEN_TILES,
         lanes::{
             Kernel, LINE, LINE_TOKENS, ProductLanes,
-            amx::{AHEAD, Amx, SumTile, Tiles, TokenLines, WeightTile},
+            amx::{Amx, SumTile, Tiles, TokenLines, UNDER_WAY, WeightTile},
         },
         store_tiles,
         weights::{Code, Scales, V},
@@ -256,9 +256,9 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
         let (is_first, is_last) = (segments.start == 0, segments.end == product.w.segments());
         // One row of products, segment after segment of each tile of rows of each tile of tokens: vectors scale one while tiles
         // make those after it.
-        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; AHEAD + 1]);
+        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; UNDER_WAY]);
         let mut products = Products::of(product, panel, (token_tiles, tiles.len()), &segments);
-        for turn in 0..=AHEAD {
+        for turn in 0..UNDER_WAY {
             products.turn(amx, turn, &mut sums[0]);
         }
         let mut turn = 0;
@@ -278,8 +278,8 @@ impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
                 let factors = &x.factors.as_chunks().0[segments.clone()];
                 let token_sums = &x.sums.as_chunks().0[segments.clone()];
                 for ((segment, factors), token_sums) in segments.clone().zip(factors).zip(token_sums) {
-                    products.turn(amx, turn + AHEAD + 1, &mut sums[(turn + 1) % (AHEAD + 1)]);
-                    let sums = &sums[turn % (AHEAD + 1)];
+                    products.turn(amx, turn + UNDER_WAY, &mut sums[(turn + 1) % UNDER_WAY]);
+                    let sums = &sums[turn % UNDER_WAY];
                     add_scaled(p, &product.scales, (tile, segment), (factors, token_sums), sums, &mut acc);
                     turn += 1;
                 }

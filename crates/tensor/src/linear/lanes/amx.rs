@@ -16,10 +16,8 @@ pub(crate) type WeightTile = [[i8; BLOCK]; LINE / 4];
 /// Sums of sixteen tokens and sixteen rows.
 pub(crate) type SumTile = [[i32; TILE_ROWS]; LINE_TOKENS];
 
-/// Tiles of sums.
-const SUMS: usize = 4;
-/// How many turns later [`Tiles::turn`] stores a product: a product takes some fifty cycles, and storing it waits for it.
-pub(crate) const AHEAD: usize = SUMS - 1;
+/// Products of [`Tiles::turn`] that are under way, each in a tile of sums: a product takes some fifty cycles, and storing it waits for it.
+pub(crate) const UNDER_WAY: usize = 4;
 
 /// Tokens, each in lines of its own.
 #[derive(Clone, Copy)]
@@ -324,7 +322,7 @@ impl Tiles<LINE> {
 
 impl<const COLUMNS: usize> Tiles<COLUMNS> {
     /// Makes number `turn` of a row of products: of the tokens and sixteen rows, over the columns of which there are quads. `past`
-    /// becomes the product of [`AHEAD`] turns before.
+    /// becomes the oldest product under way, of `UNDER_WAY - 1` turns before.
     #[inline(always)]
     pub fn turn(&self, turn: usize, tokens: TokenLines<'_>, quads: &[[i8; BLOCK]], past: &mut SumTile) {
         let products = quads.len() / (COLUMNS / 4);
@@ -334,7 +332,7 @@ impl<const COLUMNS: usize> Tiles<COLUMNS> {
         // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); as many tiles of tokens (`pointer`) and
         // of weights are read as there are products; at most sixteen rows of sums are written.
         unsafe {
-            match turn % SUMS {
+            match turn % UNDER_WAY {
                 0 => turn!([0, 1]; tokens, stride, weights, products, past),
                 1 => turn!([1, 2]; tokens, stride, weights, products, past),
                 2 => turn!([2, 3]; tokens, stride, weights, products, past),

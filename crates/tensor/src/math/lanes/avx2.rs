@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use chalot_simd::{Isa, IsaKind};
 use half::f16;
 
-use super::{Kernel, LANES, Lanes, Pair, ZERO_BELOW};
+use super::{Kernel, LANES, Lanes, Pair};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -59,12 +59,6 @@ impl Lanes for Avx2 {
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
         unsafe { call(self, kernel) }
-    }
-
-    #[inline(always)]
-    fn prefetch<T>(self, x: &T) {
-        // SAFETY: the instruction exists (`self`); it reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
     }
 
     #[inline(always)]
@@ -219,9 +213,6 @@ impl Lanes for Avx2 {
         for (x, n) in scaled.iter_mut().zip(n) {
             // SAFETY: an `Avx2` exists only on a CPU that has the instructions.
             unsafe {
-                // Below it is 0 (p is below 2); Intel's cores take many times as long to find that out.
-                let nonzero = _mm256_cmp_ps::<_CMP_NLT_UQ>(n, _mm256_set1_ps(ZERO_BELOW));
-                *x = _mm256_and_ps(*x, nonzero);
                 let n = _mm256_cvtps_epi32(n);
                 let half = _mm256_srai_epi32::<1>(n);
                 let bias = _mm256_set1_epi32(127);

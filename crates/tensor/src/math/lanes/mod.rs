@@ -28,8 +28,6 @@ use half::f16;
 
 /// Lanes in a vector.
 pub const LANES: usize = 16;
-/// What is below 2 is 0 times 2^n with n below this: less than half of the smallest float.
-const ZERO_BELOW: f32 = -150.0;
 
 /// Two 16-bit integers, what integer products take at a time.
 pub type Pair = [i16; 2];
@@ -80,10 +78,6 @@ pub trait Lanes: Copy + Send + Sync {
 
     /// Runs `kernel` in a function compiled for these instructions; possibly out of line.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
-
-    /// Asks for the cache line of `x`, which will be read soon, into the second-level cache: what is asked for may be
-    /// as large as the first.
-    fn prefetch<T>(self, x: &T);
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;

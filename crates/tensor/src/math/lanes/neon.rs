@@ -60,13 +60,6 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, x: &T) {
-        let address = std::ptr::from_ref(x).addr();
-        // SAFETY: every AArch64 CPU has the instruction; it reads nothing that the program can see.
-        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) address, options(nomem, nostack, preserves_flags)) }
-    }
-
-    #[inline(always)]
     fn splat(self, x: f32) -> V {
         // SAFETY: a `Neon` exists only on a CPU that has the instructions.
         unsafe { [vdupq_n_f32(x); 4] }

@@ -43,9 +43,6 @@ impl Lanes for Scalar {
         kernel.run(self)
     }
 
-    #[inline(always)]
-    fn prefetch<T>(self, _: &T) {}
-
     #[inline]
     fn splat(self, x: f32) -> V {
         [x; LANES]
