@@ -16,9 +16,9 @@ pub(super) trait Code<const Q: usize>: Copy + Send + Sync {
     type Range: Range;
     /// The quads of a block.
     fn unpack<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; Q];
-    /// Where [`ProductLanes::IN_PLACE`] is of use: for each quad, half of the bits that its codes are shifted by.
-    const PLACES: Option<[usize; Q]> = None;
-    /// The quads of a block, as [`Code::PLACES`] says.
+    /// Whether [`ProductLanes::IN_PLACE`] is of use.
+    const IN_PLACE: bool = false;
+    /// With [`Code::IN_PLACE`]: the quads of a block, each multiplied by four times what the one before is, the first by 1.
     #[inline(always)]
     fn in_place<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; Q] {
         Self::unpack(p, block)
@@ -40,7 +40,7 @@ impl Code<4> for Trit2 {
     fn unpack<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 4] {
         p.unpack_trit2(block)
     }
-    const PLACES: Option<[usize; 4]> = Some([0, 1, 2, 3]);
+    const IN_PLACE: bool = true;
     #[inline(always)]
     fn in_place<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 4] {
         p.trit2_in_place(block)
@@ -52,11 +52,6 @@ impl Code<5> for Trit5 {
     #[inline(always)]
     fn unpack<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 5] {
         p.unpack_trit5(block)
-    }
-    const PLACES: Option<[usize; 5]> = Some([0, 1, 2, 3, 0]);
-    #[inline(always)]
-    fn in_place<P: ProductLanes>(p: P, block: P::Codes) -> [P::Codes; 5] {
-        p.trit5_in_place(block)
     }
 }
 

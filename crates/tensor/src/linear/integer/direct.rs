@@ -25,7 +25,7 @@ const fn chains(tokens: usize, d: usize) -> usize {
         _ => d,
     }
 }
-const MAX_CHAINS: usize = 4;
+const MAX_CHAINS: usize = 5;
 
 /// Adds to `sums` the products of packed blocks with the tokens' quads.
 #[inline(always)]
@@ -63,33 +63,29 @@ fn add_blocks<P: ProductLanes, C: Code<Q>, const Q: usize, const D: usize, const
     }
 }
 
-/// As [`add_blocks`] with codes that are multiplied by powers of 4 where they lie: each chain of sums is of one power. A multiplied
+/// As [`add_blocks`] with codes that are multiplied by powers of 4 where they lie: each has a chain of sums. A multiplied
 /// chain sees a quarter of the columns, so none leaves 32 bits: 32768 * 192 * 128 < 2^31.
 #[inline(always)]
 fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usize>(
     p: P,
-    places: [usize; Q],
     blocks: &[[u8; BLOCK]],
     x: &[[[Quad; T]; Q]],
     sums: &mut [P::Sums; T],
 ) {
-    // Few tokens have registers for a chain for each quad: two products of a block in one chain would wait for each other.
-    let apart = T <= 3;
     let mut dots = [[p.begin::<C::Range>(p.splat(0)); T]; Q];
     for (block, x) in blocks.iter().zip(x) {
         prefetch(block.as_ptr().wrapping_add(PREFETCH));
         let codes = C::in_place(p, p.load(block));
         for quad in 0..Q {
             for t in 0..T {
-                let dot = &mut dots[if apart { quad } else { places[quad] }][t];
-                *dot = p.dot::<C::Range>(*dot, codes[quad], x[quad][t]);
+                dots[quad][t] = p.dot::<C::Range>(dots[quad][t], codes[quad], x[quad][t]);
             }
         }
     }
-    for chain in 0..if apart { Q } else { 4 } {
+    for quad in 0..Q {
         for t in 0..T {
-            let sum = p.finish::<C::Range>(dots[chain][t], p.splat(0));
-            let sum = match if apart { places[chain] } else { chain } {
+            let sum = p.finish::<C::Range>(dots[quad][t], p.splat(0));
+            let sum = match quad {
                 0 => sum,
                 1 => p.shift_right::<2>(sum),
                 2 => p.shift_right::<4>(sum),
@@ -125,11 +121,10 @@ impl<C: Code<Q>, S: Scales, const Q: usize, const T: usize> Kernel for Direct<'_
                 let mut sums = first_sums::<P, C::Range, T>(p, product.zero, qsums);
                 let quads = quads.as_chunks().0;
                 // Of six tokens the four chains of sums leave no registers for the masks.
-                match C::PLACES.filter(|_| P::IN_PLACE && T < MAX_TOKENS) {
-                    Some(places) => {
-                        add_blocks_in_place::<P, C, Q, T>(p, places, blocks, quads, &mut sums);
-                    }
-                    None => add_blocks::<P, C, Q, D, T>(p, blocks, quads, &mut sums),
+                if C::IN_PLACE && P::IN_PLACE && T < MAX_TOKENS {
+                    add_blocks_in_place::<P, C, Q, T>(p, blocks, quads, &mut sums);
+                } else {
+                    add_blocks::<P, C, Q, D, T>(p, blocks, quads, &mut sums);
                 }
                 add_scaled(p, &product.scales, (tile, segment), (factors, qsums), &sums, &mut acc);
             }

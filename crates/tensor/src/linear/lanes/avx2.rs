@@ -109,7 +109,7 @@ impl<const VNNI: bool> ProductLanes for Avx2Products<VNNI> {
         for half in 0..2 {
             // SAFETY: the instructions exist (`self`).
             unsafe {
-                let tables = const { [digit_of_two(0, 1), digit_of_two(1, 1)] };
+                let tables = const { [digit_of_two(0), digit_of_two(1)] };
                 let [one, two] =
                     tables.map(|table| _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())));
                 let (nine, three) = (_mm256_set1_epi16(9), _mm256_set1_epi16(3));

@@ -37,52 +37,75 @@ unsafe fn call_vbmi<K: Kernel, P: ProductLanes>(lanes: P, kernel: K) {
     kernel.run::<_, 4, 2>(lanes)
 }
 
-/// For every byte of `Trit5` its four trailing digits, as a byte of `Trit2`: the last one first.
-static TRAILING: [[u8; BLOCK]; 4] = trailing_digits();
+/// What finds the digits of a byte of `Trit5` by look-ups in 64 bytes, which take a third of what a look-up in 256 does.
+///
+/// The two leading digits change at the multiples of 256/9, rounded up. For `byte + 3 - byte / 64` these are the multiples of 28,
+/// so a quarter of it, the byte's *cell*, tells both. Within a cell numbers follow one another, so the byte and a shift of the cell's own
+/// (modulo 64: its *slot*) tell the three others.
+struct Digits {
+    /// By cells.
+    shifts: [u8; BLOCK],
+    /// By cells.
+    leading: [[u8; BLOCK]; 2],
+    /// By slots.
+    trailing: [[u8; BLOCK]; 3],
+}
 
-const fn trailing_digits() -> [[u8; BLOCK]; 4] {
-    let mut table = [[0; BLOCK]; 4];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut fraction = byte;
-        let mut quad = 0;
-        while quad < 4 {
-            fraction = fraction * 3 % 256; // without its leading digit
-            table[byte / BLOCK][byte % BLOCK] |= ((fraction * 3 / 256) as u8) << ((2 * quad + 2) % 8);
-            quad += 1;
+static DIGITS: Digits = Digits::of([
+    7, 42, 42, 10, 10, 10, 14, 14, 14, 14, 14, 45, 45, 50, 50, 14, 49, 17, 17, 22, 45, 21, 21, 21, 53, 41,
+    52, 57, 57, 57, 12, 56, 24, 29, 53, 28, 28, 28, 60, 49, 59, 0, 0, 0, 20, 63, 31, 31, 36, 51, 35, 35, 3,
+    3, 7, 7, 7, 7, 7, 38, 38, 38, 43, 43,
+]);
+
+impl Digits {
+    /// Found by search: with these shifts no slot has two meanings. Which is checked here, at compile time.
+    const fn of(shifts: [u8; BLOCK]) -> Self {
+        const UNKNOWN: u8 = 3;
+        let mut tables = [[UNKNOWN; BLOCK]; 5];
+        let mut byte = 0;
+        while byte < 256 {
+            let cell = (byte + 3 - byte / 64) / 4;
+            let slot = (byte + shifts[cell] as usize) % BLOCK;
+            let (mut fraction, mut quad) = (byte, 0);
+            while quad < 5 {
+                let digit = (fraction * 3 / 256) as u8;
+                let entry = &mut tables[quad][if quad < 2 { cell } else { slot }];
+                assert!(*entry == UNKNOWN || *entry == digit);
+                *entry = digit;
+                (fraction, quad) = (fraction * 3 % 256, quad + 1);
+            }
+            byte += 1;
         }
-        byte += 1;
+        let [a, b, c, d, e] = tables;
+        Self { shifts, leading: [a, b], trailing: [c, d, e] }
     }
-    table
 }
 
 impl<const VBMI: bool> Avx512Products<VBMI> {
-    /// With `VBMI`: the leading digits of a block of `Trit5`, and by table the others as a block of `Trit2`, the last first.
+    /// With `VBMI`: the quads of a block of `Trit5`.
     #[inline(always)]
-    fn digits_by_table(self, block: __m512i) -> (__m512i, __m512i) {
+    fn digits_by_table(self, block: __m512i) -> [__m512i; 5] {
         // SAFETY: the instructions exist (`self`).
         unsafe {
-            // The leading digit by its two thresholds: ceil(256 / 3) and ceil(512 / 3).
-            let one = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(86));
-            let two = _mm512_cmpge_epu8_mask(block, _mm512_set1_epi8(171_u8 as i8));
-            let leading = _mm512_maskz_mov_epi8(one, _mm512_set1_epi8(1));
-            let leading = _mm512_mask_mov_epi8(leading, two, _mm512_set1_epi8(2));
-            // Each look-up goes by the lower seven bits; the eighth chooses between them.
-            let low = _mm512_permutex2var_epi8(self.load(&TRAILING[0]), block, self.load(&TRAILING[1]));
-            let high = _mm512_permutex2var_epi8(self.load(&TRAILING[2]), block, self.load(&TRAILING[3]));
-            let trailing = _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(block), high);
-            (leading, trailing)
+            // Look-ups go by the lower six bits, so it does not matter that shifts are of 16 bits.
+            let less = _mm512_andnot_si512(_mm512_srli_epi16::<6>(block), _mm512_set1_epi8(3));
+            let cell = _mm512_srli_epi16::<2>(_mm512_add_epi8(block, less));
+            let slot = _mm512_add_epi8(block, _mm512_permutexvar_epi8(cell, self.load(&DIGITS.shifts)));
+            let [a, b] =
+                DIGITS.leading.each_ref().map(|table| _mm512_permutexvar_epi8(cell, self.load(table)));
+            let [c, d, e] =
+                DIGITS.trailing.each_ref().map(|table| _mm512_permutexvar_epi8(slot, self.load(table)));
+            [a, b, c, d, e]
         }
     }
 
-    /// Without: the quads of a block of `Trit5`, the second to fourth multiplied by `B`, `C` and `D`.
+    /// Without.
     #[inline(always)]
-    fn digits_by_multiplication<const B: u8, const C: u8, const D: u8>(self, block: __m512i) -> [__m512i; 5] {
+    fn digits_by_multiplication(self, block: __m512i) -> [__m512i; 5] {
         // SAFETY: the instructions exist (`self`).
         unsafe {
-            let tables =
-                const { [digit_of_two(0, 1), digit_of_two(1, B), digit_of_two(0, C), digit_of_two(1, D)] };
-            let [a, b, c, d] =
+            let tables = const { [digit_of_two(0), digit_of_two(1)] };
+            let [high, low] =
                 tables.map(|table| _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())));
             // Even bytes and odd ones in 16 bits each: a fraction times nine is its first two digits and, in the lower
             // byte, the fraction behind them.
@@ -98,10 +121,10 @@ impl<const VBMI: bool> Avx512Products<VBMI> {
             let second = join(even, odd);
             let last = join(_mm512_maddubs_epi16(even, three), _mm512_maddubs_epi16(odd, three));
             [
-                _mm512_shuffle_epi8(a, first),
-                _mm512_shuffle_epi8(b, first),
-                _mm512_shuffle_epi8(c, second),
-                _mm512_shuffle_epi8(d, second),
+                _mm512_shuffle_epi8(high, first),
+                _mm512_shuffle_epi8(low, first),
+                _mm512_shuffle_epi8(high, second),
+                _mm512_shuffle_epi8(low, second),
                 last,
             ]
         }
@@ -154,27 +177,13 @@ impl<const VBMI: bool> ProductLanes for Avx512Products<VBMI> {
         unsafe { [3, 12, 48, 192_u8].map(|mask| _mm512_and_si512(block, _mm512_set1_epi8(mask as i8))) }
     }
     #[inline(always)]
-    fn trit5_in_place(self, block: __m512i) -> [__m512i; 5] {
-        if !VBMI {
-            return self.digits_by_multiplication::<4, 16, 64>(block);
-        }
-        let (leading, trailing) = self.digits_by_table(block);
-        let [last, b, c, d] = self.trit2_in_place(trailing);
-        [leading, b, c, d, last]
-    }
-    #[inline(always)]
     fn shift_right<const BITS: u32>(self, sums: __m512i) -> __m512i {
         // SAFETY: the instructions exist (`self`).
         unsafe { _mm512_srai_epi32::<BITS>(sums) }
     }
     #[inline(always)]
     fn unpack_trit5(self, block: __m512i) -> [__m512i; 5] {
-        if !VBMI {
-            return self.digits_by_multiplication::<1, 1, 1>(block);
-        }
-        let (leading, trailing) = self.digits_by_table(block);
-        let [last, b, c, d] = self.unpack_trit2(trailing);
-        [leading, b, c, d, last]
+        if VBMI { self.digits_by_table(block) } else { self.digits_by_multiplication(block) }
     }
     #[inline(always)]
     fn unpack_int4(self, block: __m512i) -> [__m512i; 2] {

@@ -93,18 +93,13 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
     fn unpack_trit2(self, block: Self::Codes) -> [Self::Codes; 4];
     /// The five quads of a block of `Trit5`.
     fn unpack_trit5(self, block: Self::Codes) -> [Self::Codes; 5];
-    /// Whether a step can take ternary codes where they lie in their bytes, multiplied by 1, 4, 16 or 64: that saves
+    /// Whether a step can take codes of `Trit2` where they lie in their bytes, multiplied by 1, 4, 16 or 64: that saves
     /// shifting every block, for one shift of the sum.
     const IN_PLACE: bool = false;
     /// With [`ProductLanes::IN_PLACE`]: the four quads of a block of `Trit2`, multiplied by 1, 4, 16 and 64.
     #[inline(always)]
     fn trit2_in_place(self, block: Self::Codes) -> [Self::Codes; 4] {
         self.unpack_trit2(block)
-    }
-    /// With [`ProductLanes::IN_PLACE`]: the five quads of a block of `Trit5`, multiplied by 1, 4, 16, 64 and 1.
-    #[inline(always)]
-    fn trit5_in_place(self, block: Self::Codes) -> [Self::Codes; 5] {
-        self.unpack_trit5(block)
     }
     /// With [`ProductLanes::IN_PLACE`]: sums divided by 2^`BITS`, which divides them.
     #[inline(always)]
@@ -148,14 +143,13 @@ pub(crate) trait ProductLanes: Copy + Send + Sync {
     fn load_bf16(self, x: &[bf16; TILE_ROWS]) -> <Self::Floats as Lanes>::V;
 }
 
-/// The first (0) or the second (1) digit of a number of two digits of base 3, multiplied by `place`: a table for a shuffle of
-/// bytes.
+/// The first (0) or the second (1) digit of a number of two digits of base 3: a table for a shuffle of bytes.
 #[cfg(target_arch = "x86_64")]
-const fn digit_of_two(which: usize, place: u8) -> [u8; 16] {
+const fn digit_of_two(which: usize) -> [u8; 16] {
     let mut table = [0; 16];
     let mut number = 0;
     while number < 9 {
-        table[number] = [number / 3, number % 3][which] as u8 * place;
+        table[number] = [number / 3, number % 3][which] as u8;
         number += 1;
     }
     table
