@@ -14,7 +14,7 @@ use crate::{
         Aligned, PREFETCH,
         lanes::{
             self, Kernel, LINE, LINE_TOKENS, ProductLanes,
-            amx::{Amx, SumTile, UNDER_WAY},
+            amx::{Amx, SumTile, Tiles, TokenLines, UNDER_WAY},
         },
         store_tiles,
         weights::{Code, Scales},
@@ -84,10 +84,12 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             let pairs = pieces.get(PIECES - 1..).unwrap_or_default().as_chunks::<2>().0;
             for (i, [ahead, further]) in pairs.iter().enumerate() {
                 let (even, odd) = (2 * i, 2 * i + 1);
-                unpack::<P, C, Q, N>(p, ahead, &mut ring[place(even + PIECES - 1)]);
-                amx.add::<false>(x.lines.skip(even * piece_lines * LINE), lines_of(&ring[place(even)]));
-                unpack::<P, C, Q, N>(p, further, &mut ring[place(odd + PIECES - 1)]);
-                amx.add::<true>(x.lines.skip(odd * piece_lines * LINE), lines_of(&ring[place(odd)]));
+                let tokens = x.lines.skip(even * piece_lines * LINE);
+                let places = (place(even + PIECES - 1), place(even));
+                multiply::<P, C, Q, N, PIECES, false>(p, &amx, tokens, ring, places, ahead);
+                let tokens = x.lines.skip(odd * piece_lines * LINE);
+                let places = (place(odd + PIECES - 1), place(odd));
+                multiply::<P, C, Q, N, PIECES, true>(p, &amx, tokens, ring, places, further);
             }
             // By now the sums of the tile before have been written.
             if let Some(tile) = before {
@@ -157,6 +159,61 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
                 (tile, scaled) = (tile + 1, 0);
             }
         }
+    }
+}
+
+/// Multiplies the piece at `place` and unpacks another one `ahead` of it, in turn: a line, and the blocks of a line.
+#[inline(always)]
+fn multiply<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize, const PIECES: usize, const ODD: bool>(
+    p: P,
+    amx: &Tiles<LINE>,
+    tokens: TokenLines<'_>,
+    ring: &mut [[[[u8; BLOCK]; Q]; N]; PIECES],
+    places: (usize, usize),
+    blocks: &[[u8; BLOCK]; N],
+) {
+    // The compiler would not unroll a loop of these, and one with a jump for each line or block takes up to twice as long.
+    line::<P, C, Q, N, PIECES, 0, ODD>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 1, ODD>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 2, ODD>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 3, ODD>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 4, ODD>(p, amx, tokens, ring, places, blocks);
+}
+
+#[inline(always)]
+fn line<
+    P: ProductLanes,
+    C: Code<Q>,
+    const Q: usize,
+    const N: usize,
+    const PIECES: usize,
+    const NUMBER: usize,
+    const ODD: bool,
+>(
+    p: P,
+    amx: &Tiles<LINE>,
+    tokens: TokenLines<'_>,
+    ring: &mut [[[[u8; BLOCK]; Q]; N]; PIECES],
+    (ahead, place): (usize, usize),
+    blocks: &[[u8; BLOCK]; N],
+) {
+    let lines = const { N * Q / LINE_QUADS };
+    if NUMBER >= lines {
+        return;
+    }
+    let range = const { N * NUMBER * LINE_QUADS / (N * Q)..N * (NUMBER + 1) * LINE_QUADS / (N * Q) };
+    for i in range {
+        prefetch(blocks[i].as_ptr().wrapping_add(PREFETCH));
+        let codes = C::unpack(p, p.load(&blocks[i]));
+        for quad in 0..Q {
+            p.store(codes[quad], &mut ring[ahead][i][quad]);
+        }
+    }
+    let quads = &lines_of(&ring[place])[NUMBER..NUMBER + 1];
+    if ODD == (NUMBER % 2 == 0) {
+        amx.add::<true>(tokens.skip(NUMBER * LINE), quads);
+    } else {
+        amx.add::<false>(tokens.skip(NUMBER * LINE), quads);
     }
 }
 
