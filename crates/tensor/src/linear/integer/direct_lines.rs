@@ -67,7 +67,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
         let x = product.x.lines(0);
         let amx = amx.begin::<LINE>(product.m);
         let Aligned(ring) = &mut Aligned([[[[0; BLOCK]; Q]; N]; PIECES]);
-        let Aligned(sums) = &mut Aligned([[[[0; TILE_ROWS]; LINE_TOKENS]; 2]; 2]);
+        let Aligned(sums) = &mut Aligned([[[0; TILE_ROWS]; LINE_TOKENS]; 2]);
         let piece_lines = const { N * Q / LINE_QUADS };
         let lines = w.cols().div_ceil(LINE);
         let count = lines.div_ceil(piece_lines); // pieces of a tile; of the last one some lines may be missing
@@ -81,26 +81,22 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             let place = |piece: usize| (first + piece) % PIECES;
             amx.start();
             let (pieces, _) = w.tile_blocks(tile).as_chunks::<N>();
-            let pairs = pieces.get(PIECES - 1..).unwrap_or_default().as_chunks::<2>().0;
-            for (i, [ahead, further]) in pairs.iter().enumerate() {
-                let (even, odd) = (2 * i, 2 * i + 1);
-                let tokens = x.lines.skip(even * piece_lines * LINE);
-                let places = (place(even + PIECES - 1), place(even));
-                multiply::<P, C, Q, N, PIECES, false>(p, &amx, tokens, ring, places, ahead);
-                let tokens = x.lines.skip(odd * piece_lines * LINE);
-                let places = (place(odd + PIECES - 1), place(odd));
-                multiply::<P, C, Q, N, PIECES, true>(p, &amx, tokens, ring, places, further);
+            let whole = pieces.get(PIECES - 1..).unwrap_or_default();
+            for (piece, ahead) in whole.iter().enumerate() {
+                let tokens = x.lines.skip(piece * piece_lines * LINE);
+                let places = (place(piece + PIECES - 1), place(piece));
+                multiply::<P, C, Q, N, PIECES>(p, &amx, tokens, ring, places, ahead);
             }
             // By now the sums of the tile before have been written.
             if let Some(tile) = before {
                 store_scaled::<P, C::Range, S>(p, &product, &x, tile, &sums[tile % 2]);
             }
-            for piece in 2 * pairs.len()..count {
+            for piece in whole.len()..count {
                 let ahead = piece + PIECES - 1;
                 unpack_any::<P, C, Q, N>(p, w, (&tiles, count), (tile, ahead), &mut ring[place(ahead)]);
                 let line = piece * piece_lines;
                 let quads = &lines_of(&ring[place(piece)])[..piece_lines.min(lines - line)];
-                amx.add::<false>(x.lines.skip(line * LINE), quads);
+                amx.add(x.lines.skip(line * LINE), quads);
             }
             amx.finish(&mut sums[tile % 2]);
             before = Some(tile);
@@ -164,7 +160,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
 
 /// Multiplies the piece at `place` and unpacks another one `ahead` of it, in turn: a line, and the blocks of a line.
 #[inline(always)]
-fn multiply<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize, const PIECES: usize, const ODD: bool>(
+fn multiply<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize, const PIECES: usize>(
     p: P,
     amx: &Tiles<LINE>,
     tokens: TokenLines<'_>,
@@ -173,11 +169,11 @@ fn multiply<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize, const P
     blocks: &[[u8; BLOCK]; N],
 ) {
     // The compiler would not unroll a loop of these, and one with a jump for each line or block takes up to twice as long.
-    line::<P, C, Q, N, PIECES, 0, ODD>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 1, ODD>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 2, ODD>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 3, ODD>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 4, ODD>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 0>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 1>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 2>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 3>(p, amx, tokens, ring, places, blocks);
+    line::<P, C, Q, N, PIECES, 4>(p, amx, tokens, ring, places, blocks);
 }
 
 #[inline(always)]
@@ -188,7 +184,6 @@ fn line<
     const N: usize,
     const PIECES: usize,
     const NUMBER: usize,
-    const ODD: bool,
 >(
     p: P,
     amx: &Tiles<LINE>,
@@ -209,12 +204,7 @@ fn line<
             p.store(codes[quad], &mut ring[ahead][i][quad]);
         }
     }
-    let quads = &lines_of(&ring[place])[NUMBER..NUMBER + 1];
-    if ODD == (NUMBER % 2 == 0) {
-        amx.add::<true>(tokens.skip(NUMBER * LINE), quads);
-    } else {
-        amx.add::<false>(tokens.skip(NUMBER * LINE), quads);
-    }
+    amx.add(tokens.skip(NUMBER * LINE), &lines_of(&ring[place])[NUMBER..NUMBER + 1]);
 }
 
 /// Writes the quads of piece `number` of this tile or, as tiles have `count` pieces, of one behind it, as far as there are `tiles`.
@@ -273,13 +263,13 @@ fn store_scaled<P: ProductLanes, C: lanes::Range, S: Scales>(
     product: &Integer<'_, S>,
     x: &QuantizedLines<'_>,
     tile: usize,
-    [even, odd]: &[SumTile; 2],
+    sums: &SumTile,
 ) {
     let f = p.floats();
     let scale = product.scales.scale(p, tile, 0);
     for t in 0..product.m {
         let [first] = first_sums::<P, C, 1>(p, product.zero, &[x.sums[t]]);
-        let sum = p.add(p.add(p.load_sums(&even[t]), p.load_sums(&odd[t])), first);
+        let sum = p.add(p.load_sums(&sums[t]), first);
         let output = f.fma(p.to_floats(sum), f.mul(scale, f.splat(x.factors[t])), f.splat(0.0));
         let mut outputs = [[0.0; TILE_ROWS]; 1];
         f.store(output, &mut outputs[0]);

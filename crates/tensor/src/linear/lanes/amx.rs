@@ -57,23 +57,6 @@ impl<'a> TokenLines<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Amx(());
 
-/// Loads a tile of tokens and one of unsigned weights and adds their products to a third: `[sums, tokens, weights]` by number.
-macro_rules! multiply_add {
-    ([$sums:literal, $t:literal, $w:literal]; $tokens:expr, $stride:expr, $weights:expr) => {
-        asm!(
-            concat!("tileloadd tmm", $t, ", [{tokens} + {stride}]"),
-            concat!("tileloadd tmm", $w, ", [{weights} + {row}]"),
-            concat!("tdpbsud tmm", $sums, ", tmm", $t, ", tmm", $w),
-            tokens = in(reg) $tokens,
-            stride = in(reg) $stride,
-            weights = in(reg) $weights,
-            row = in(reg) BLOCK,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack, readonly, preserves_flags),
-        )
-    };
-}
-
 /// Multiplies some tiles of tokens and of weights into one tile of sums and stores another: `[sums, past]` by number.
 macro_rules! turn {
     ([$sums:literal, $past:literal]; $tokens:expr, $stride:expr, $weights:expr, $products:expr, $out:expr) => {
@@ -97,18 +80,6 @@ macro_rules! turn {
             past = in(reg) $out,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm6") _,
             options(nostack),
-        )
-    };
-}
-
-/// Stores a tile of sums, by its number.
-macro_rules! store_sums {
-    ($tile:literal; $sums:expr) => {
-        asm!(
-            concat!("tilestored [{sums} + {row}], tmm", $tile),
-            sums = in(reg) $sums,
-            row = in(reg) BLOCK,
-            options(nostack, preserves_flags),
         )
     };
 }
@@ -279,43 +250,44 @@ impl Tiles<LINE> {
     /// Makes the sums zero that [`Tiles::add`] adds to.
     #[inline(always)]
     pub fn start(&self) {
-        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes).
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                out("tmm0") _, out("tmm1") _,
-                options(nostack, nomem, preserves_flags),
-            );
-        }
+        // SAFETY: the instruction exists (an `Amx` made `self`, so tiles have their shapes).
+        unsafe { asm!("tilezero tmm0", out("tmm0") _, options(nostack, nomem, preserves_flags)) };
     }
 
-    /// Adds to the sums the products of lines of the tokens and of sixteen rows, whose codes are unsigned. Every other line, from the
-    /// first if `ODD` else from the second, has sums of its own: one product need not wait for the last.
+    /// Adds to the sums the products of lines of the tokens and of sixteen rows, whose codes are unsigned.
     #[inline(always)]
-    pub fn add<const ODD: bool>(&self, tokens: TokenLines<'_>, weights: &[[[u8; BLOCK]; LINE / 4]]) {
+    pub fn add(&self, tokens: TokenLines<'_>, weights: &[[[u8; BLOCK]; LINE / 4]]) {
         let first = tokens.pointer(self.tokens, weights.len() * LINE);
         for (line, weights) in weights.iter().enumerate() {
-            let (tokens_at, weights) = (first.wrapping_add(line * LINE), weights.as_ptr());
             // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); the tokens have so many lines
             // (`pointer`), and a line of weights is as many quads as a tile has rows.
             unsafe {
-                if line.is_multiple_of(2) != ODD {
-                    multiply_add!([0, 4, 6]; tokens_at, tokens.stride, weights);
-                } else {
-                    multiply_add!([1, 5, 7]; tokens_at, tokens.stride, weights);
-                }
+                asm!(
+                    "tileloadd tmm4, [{tokens} + {stride}]",
+                    "tileloadd tmm6, [{weights} + {row}]",
+                    "tdpbsud tmm0, tmm4, tmm6",
+                    tokens = in(reg) first.wrapping_add(line * LINE),
+                    stride = in(reg) tokens.stride,
+                    weights = in(reg) weights.as_ptr(),
+                    row = in(reg) BLOCK,
+                    out("tmm0") _, out("tmm4") _, out("tmm6") _,
+                    options(nostack, readonly, preserves_flags),
+                );
             }
         }
     }
 
-    /// What was added to the sums since [`Tiles::start`], of as many tokens as there are: of every other line, and of the rest.
+    /// What was added to the sums since [`Tiles::start`], of as many tokens as there are.
     #[inline(always)]
-    pub fn finish(&self, [even, odd]: &mut [SumTile; 2]) {
-        // SAFETY: the instructions exist (an `Amx` made `self`, so tiles have their shapes); at most sixteen rows of each are written.
+    pub fn finish(&self, sums: &mut SumTile) {
+        // SAFETY: the instruction exists (an `Amx` made `self`, so tiles have their shapes); at most sixteen rows are written.
         unsafe {
-            store_sums!(0; even.as_mut_ptr());
-            store_sums!(1; odd.as_mut_ptr());
+            asm!(
+                "tilestored [{sums} + {row}], tmm0",
+                sums = in(reg) sums.as_mut_ptr(),
+                row = in(reg) BLOCK,
+                options(nostack, preserves_flags),
+            );
         }
     }
 }
