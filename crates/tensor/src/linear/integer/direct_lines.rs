@@ -7,7 +7,7 @@ use std::{marker::PhantomData, ops::Range};
 
 use chalot_simd::prefetch;
 
-use super::{Integer, first_sums, signed};
+use super::{Integer, first_sums, prefetch_outputs, signed};
 use crate::{
     activations::QuantizedLines,
     linear::{
@@ -80,6 +80,7 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
         for tile in tiles.clone() {
             let place = |piece: usize| (first + piece) % PIECES;
             amx.start();
+            prefetch_outputs(&product, &(tile..tile + 1), &(0..product.m));
             let (pieces, _) = w.tile_blocks(tile).as_chunks::<N>();
             let whole = pieces.get(PIECES - 1..).unwrap_or_default();
             for (piece, ahead) in whole.iter().enumerate() {
