@@ -82,9 +82,9 @@ fn add_blocks_in_place<P: ProductLanes, C: Code<Q>, const Q: usize, const T: usi
             }
         }
     }
-    for quad in 0..Q {
+    for (quad, dots) in dots.iter().enumerate() {
         for t in 0..T {
-            let sum = p.finish::<C::Range>(dots[quad][t], p.splat(0));
+            let sum = p.finish::<C::Range>(dots[t], p.splat(0));
             let sum = match quad {
                 0 => sum,
                 1 => p.shift_right::<2>(sum),

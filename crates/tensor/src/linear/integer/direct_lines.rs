@@ -83,10 +83,10 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
             prefetch_outputs(&product, &(tile..tile + 1), &(0..product.m));
             let (pieces, _) = w.tile_blocks(tile).as_chunks::<N>();
             let whole = pieces.get(PIECES - 1..).unwrap_or_default();
-            for (piece, ahead) in whole.iter().enumerate() {
+            for (piece, blocks) in whole.iter().enumerate() {
                 let tokens = x.lines.skip(piece * piece_lines * LINE);
-                let places = (place(piece + PIECES - 1), place(piece));
-                multiply::<P, C, Q, N, PIECES>(p, &amx, tokens, ring, places, ahead);
+                let (ahead, place) = (place(piece + PIECES - 1), place(piece));
+                Turn { amx: &amx, tokens, place, blocks, ahead }.run::<P, C, Q>(p, ring);
             }
             // By now the sums of the tile before have been written.
             if let Some(tile) = before {
@@ -159,53 +159,52 @@ impl<C: Code<Q>, S: Scales, const Q: usize> DirectLinesTask<'_, C, S, Q> {
     }
 }
 
-/// Multiplies the piece at `place` and unpacks another one `ahead` of it, in turn: a line, and the blocks of a line.
-#[inline(always)]
-fn multiply<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize, const PIECES: usize>(
-    p: P,
-    amx: &Tiles<LINE>,
-    tokens: TokenLines<'_>,
-    ring: &mut [[[[u8; BLOCK]; Q]; N]; PIECES],
-    places: (usize, usize),
-    blocks: &[[u8; BLOCK]; N],
-) {
-    // The compiler would not unroll a loop of these, and one with a jump for each line or block takes up to twice as long.
-    line::<P, C, Q, N, PIECES, 0>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 1>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 2>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 3>(p, amx, tokens, ring, places, blocks);
-    line::<P, C, Q, N, PIECES, 4>(p, amx, tokens, ring, places, blocks);
+/// A piece that meets the tokens, and the blocks of a later one.
+#[derive(Clone, Copy)]
+struct Turn<'a, const N: usize> {
+    amx: &'a Tiles<LINE>,
+    /// From the piece's columns on.
+    tokens: TokenLines<'a>,
+    /// Where the piece lies in the ring.
+    place: usize,
+    blocks: &'a [[u8; BLOCK]; N],
+    /// Where those are unpacked.
+    ahead: usize,
 }
 
-#[inline(always)]
-fn line<
-    P: ProductLanes,
-    C: Code<Q>,
-    const Q: usize,
-    const N: usize,
-    const PIECES: usize,
-    const NUMBER: usize,
->(
-    p: P,
-    amx: &Tiles<LINE>,
-    tokens: TokenLines<'_>,
-    ring: &mut [[[[u8; BLOCK]; Q]; N]; PIECES],
-    (ahead, place): (usize, usize),
-    blocks: &[[u8; BLOCK]; N],
-) {
-    let lines = const { N * Q / LINE_QUADS };
-    if NUMBER >= lines {
-        return;
+impl<const N: usize> Turn<'_, N> {
+    /// Multiplies and unpacks in turn: the blocks of a line, a line.
+    #[inline(always)]
+    fn run<P: ProductLanes, C: Code<Q>, const Q: usize>(self, p: P, ring: &mut [[[[u8; BLOCK]; Q]; N]]) {
+        // The compiler does not unroll a loop of these; with a jump for each block they take up to twice as long.
+        self.line::<P, C, Q, 0>(p, ring);
+        self.line::<P, C, Q, 1>(p, ring);
+        self.line::<P, C, Q, 2>(p, ring);
+        self.line::<P, C, Q, 3>(p, ring);
+        self.line::<P, C, Q, 4>(p, ring);
     }
-    let range = const { N * NUMBER * LINE_QUADS / (N * Q)..N * (NUMBER + 1) * LINE_QUADS / (N * Q) };
-    for i in range {
-        prefetch(blocks[i].as_ptr().wrapping_add(PREFETCH));
-        let codes = C::unpack(p, p.load(&blocks[i]));
-        for quad in 0..Q {
-            p.store(codes[quad], &mut ring[ahead][i][quad]);
+
+    /// Line `NUMBER`, if there are so many.
+    #[inline(always)]
+    fn line<P: ProductLanes, C: Code<Q>, const Q: usize, const NUMBER: usize>(
+        self,
+        p: P,
+        ring: &mut [[[[u8; BLOCK]; Q]; N]],
+    ) {
+        let lines = const { N * Q / LINE_QUADS };
+        if NUMBER >= lines {
+            return;
         }
+        for i in const { N * NUMBER * LINE_QUADS / (N * Q)..N * (NUMBER + 1) * LINE_QUADS / (N * Q) } {
+            prefetch(self.blocks[i].as_ptr().wrapping_add(PREFETCH));
+            let codes = C::unpack(p, p.load(&self.blocks[i]));
+            for quad in 0..Q {
+                p.store(codes[quad], &mut ring[self.ahead][i][quad]);
+            }
+        }
+        let quads = &lines_of(&ring[self.place])[NUMBER..NUMBER + 1];
+        self.amx.add(self.tokens.skip(NUMBER * LINE), quads);
     }
-    amx.add(tokens.skip(NUMBER * LINE), &lines_of(&ring[place])[NUMBER..NUMBER + 1]);
 }
 
 /// Writes the quads of piece `number` of this tile or, as tiles have `count` pieces, of one behind it, as far as there are `tiles`.
@@ -268,9 +267,9 @@ fn store_scaled<P: ProductLanes, C: lanes::Range, S: Scales>(
 ) {
     let f = p.floats();
     let scale = product.scales.scale(p, tile, 0);
-    for t in 0..product.m {
+    for (t, sums) in sums.iter().enumerate().take(product.m) {
         let [first] = first_sums::<P, C, 1>(p, product.zero, &[x.sums[t]]);
-        let sum = p.add(p.load_sums(&sums[t]), first);
+        let sum = p.add(p.load_sums(sums), first);
         let output = f.fma(p.to_floats(sum), f.mul(scale, f.splat(x.factors[t])), f.splat(0.0));
         let mut outputs = [[0.0; TILE_ROWS]; 1];
         f.store(output, &mut outputs[0]);
