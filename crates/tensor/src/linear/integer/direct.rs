@@ -25,6 +25,7 @@ const fn chains(tokens: usize, d: usize) -> usize {
         _ => d,
     }
 }
+/// As many as a block has quads at most: two of a block in one chain would wait for each other.
 const MAX_CHAINS: usize = 5;
 
 /// Adds to `sums` the products of packed blocks with the tokens' quads.
