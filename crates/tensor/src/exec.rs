@@ -81,7 +81,7 @@ impl Tiling {
 }
 
 impl Default for Tiling {
-    /// 12 tokens; 16 tiles; 24 KiB, a few microseconds.
+    /// 12 tokens; 48 tiles; 24 KiB, a few microseconds.
     fn default() -> Self {
         Self { direct_tokens: 12, panel_token_tiles: 48, task_bytes: 24 * 1024 }
     }

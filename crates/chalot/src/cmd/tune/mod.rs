@@ -27,9 +27,6 @@ use crate::{
 const CLEARLY: f64 = 1.03;
 /// Up to so many cores, every number of threads is tried.
 const EVERY_COUNT: usize = 8;
-/// Settings that are measured, at most.
-const SETTINGS: u64 = 6;
-
 /// What `--json` prints. The keys are stable.
 #[derive(Serialize)]
 struct Report {
@@ -79,23 +76,31 @@ pub fn tune(args: &Tune, threads: Option<usize>, settings: &Settings) -> anyhow:
     };
     let mut defaults = Values::of(settings.isa);
     defaults.threads = threads.unwrap_or(defaults.threads);
+    // Portable code cuts nothing, and takes minutes for a prompt; AMX cuts tokens by its own tiles.
+    let (cuts, cuts_tokens) = match settings.isa.name() {
+        "scalar" => (false, false),
+        "amx" => (true, false),
+        _ => (true, true),
+    };
+    let count = 2 + 2 * u64::from(cuts) + 2 * u64::from(cuts_tokens);
     let mut tuner = Tuner {
         bench: Bench::new(&args.shape, settings.isa)?,
         patience,
         values: defaults,
         measured: Vec::new(),
-        progress: &|done, setting| bar.set(done, SETTINGS, setting),
+        progress: &|done, setting| bar.set(done, count, setting),
     };
     let counts = threads.map_or_else(|| thread_counts(default_threads()), |threads| vec![threads]);
     tuner.decide("threads", Work::Turn, &counts, |values, &threads| values.threads = threads)?;
     let packings = [Packing::Trit2, Packing::Trit5];
     tuner.decide("packing", Work::Decode, &packings, |values, &packing| values.packing = packing)?;
-    // Portable code cuts nothing, and takes minutes for a prompt.
-    if settings.isa.name() != "scalar" {
+    if cuts {
         tuner.decide("task_bytes", Work::Decode, &[12 << 10, 24 << 10, 48 << 10], |values, &bytes| {
             values.tiling =
                 Tiling::new(values.tiling.direct_tokens(), values.tiling.panel_token_tiles(), bytes);
         })?;
+    }
+    if cuts_tokens {
         tuner.decide("direct_tokens", Work::Few, &[12, 24, 64, 1024], |values, &tokens| {
             values.tiling =
                 Tiling::new(tokens, values.tiling.panel_token_tiles(), values.tiling.task_bytes());
@@ -103,6 +108,8 @@ pub fn tune(args: &Tune, threads: Option<usize>, settings: &Settings) -> anyhow:
         tuner.decide("panel_token_tiles", Work::Prompt, &[8, 16, 32, 48], |values, &tiles| {
             values.tiling = Tiling::new(values.tiling.direct_tokens(), tiles, values.tiling.task_bytes());
         })?;
+    }
+    if cuts {
         tuner.decide("chunk", Work::Prompt, &[128, 256, 512], |values, &chunk| values.chunk = chunk)?;
     }
     let Tuner { values, measured, .. } = tuner;
