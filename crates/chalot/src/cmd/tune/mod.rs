@@ -27,6 +27,7 @@ use crate::{
 const CLEARLY: f64 = 1.03;
 /// Up to so many cores, every number of threads is tried.
 const EVERY_COUNT: usize = 8;
+
 /// What `--json` prints. The keys are stable.
 #[derive(Serialize)]
 struct Report {
@@ -77,12 +78,11 @@ pub fn tune(args: &Tune, threads: Option<usize>, settings: &Settings) -> anyhow:
     let mut defaults = Values::of(settings.isa);
     defaults.threads = threads.unwrap_or(defaults.threads);
     // Portable code cuts nothing, and takes minutes for a prompt; AMX cuts tokens by its own tiles.
-    let (cuts, cuts_tokens) = match settings.isa.name() {
-        "scalar" => (false, false),
-        "amx" => (true, false),
-        _ => (true, true),
+    let (cuts, cuts_tokens, count) = match settings.isa.name() {
+        "scalar" => (false, false, 2),
+        "amx" => (true, false, 4),
+        _ => (true, true, 6),
     };
-    let count = 2 + 2 * u64::from(cuts) + 2 * u64::from(cuts_tokens);
     let mut tuner = Tuner {
         bench: Bench::new(&args.shape, settings.isa)?,
         patience,

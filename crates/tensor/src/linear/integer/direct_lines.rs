@@ -195,13 +195,8 @@ impl<const N: usize> Turn<'_, N> {
         if NUMBER >= lines {
             return;
         }
-        for i in const { N * NUMBER * LINE_QUADS / (N * Q)..N * (NUMBER + 1) * LINE_QUADS / (N * Q) } {
-            prefetch(self.blocks[i].as_ptr().wrapping_add(PREFETCH));
-            let codes = C::unpack(p, p.load(&self.blocks[i]));
-            for quad in 0..Q {
-                p.store(codes[quad], &mut ring[self.ahead][i][quad]);
-            }
-        }
+        let blocks = N * NUMBER / lines..N * (NUMBER + 1) / lines;
+        unpack::<P, C, Q>(p, &self.blocks[blocks.clone()], &mut ring[self.ahead][blocks]);
         let quads = &lines_of(&ring[self.place])[NUMBER..NUMBER + 1];
         self.amx.add(self.tokens.skip(NUMBER * LINE), quads);
     }
@@ -220,17 +215,8 @@ fn unpack_any<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize>(
     if tile >= tiles.end {
         return;
     }
-    let (whole, rest) = w.tile_blocks(tile).as_chunks::<N>();
-    match whole.get(number) {
-        Some(blocks) => unpack::<P, C, Q, N>(p, blocks, quads),
-        None => {
-            for (block, quads) in rest.iter().zip(quads) {
-                let codes = C::unpack(p, p.load(block));
-                for quad in 0..Q {
-                    p.store(codes[quad], &mut quads[quad]);
-                }
-            }
-        }
+    if let Some(blocks) = w.tile_blocks(tile).chunks(N).nth(number) {
+        unpack::<P, C, Q>(p, blocks, quads);
     }
 }
 
@@ -240,18 +226,18 @@ fn lines_of<const Q: usize, const N: usize>(piece: &[[[u8; BLOCK]; Q]; N]) -> &[
     piece.as_flattened().as_chunks().0
 }
 
-/// Writes the quads of a piece.
+/// Writes the quads of blocks.
 #[inline(always)]
-fn unpack<P: ProductLanes, C: Code<Q>, const Q: usize, const N: usize>(
+fn unpack<P: ProductLanes, C: Code<Q>, const Q: usize>(
     p: P,
-    blocks: &[[u8; BLOCK]; N],
-    quads: &mut [[[u8; BLOCK]; Q]; N],
+    blocks: &[[u8; BLOCK]],
+    quads: &mut [[[u8; BLOCK]; Q]],
 ) {
-    for i in 0..N {
-        prefetch(blocks[i].as_ptr().wrapping_add(PREFETCH));
-        let codes = C::unpack(p, p.load(&blocks[i]));
+    for (block, quads) in blocks.iter().zip(quads) {
+        prefetch(block.as_ptr().wrapping_add(PREFETCH));
+        let codes = C::unpack(p, p.load(block));
         for quad in 0..Q {
-            p.store(codes[quad], &mut quads[i][quad]);
+            p.store(codes[quad], &mut quads[quad]);
         }
     }
 }

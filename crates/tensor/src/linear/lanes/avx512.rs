@@ -37,7 +37,7 @@ unsafe fn call_vbmi<K: Kernel, P: ProductLanes>(lanes: P, kernel: K) {
     kernel.run::<_, 4, 2>(lanes)
 }
 
-/// What finds the digits of a byte of `Trit5` by look-ups in 64 bytes, which take a third of what a look-up in 256 does.
+/// What finds the digits of a byte of `Trit5` by look-ups in 64 bytes: one operation each, where one in 256 is seven.
 ///
 /// The two leading digits change at the multiples of 256/9, rounded up. For `byte + 3 - byte / 64` these are the multiples of 28,
 /// so a quarter of it, the byte's *cell*, tells both. Within a cell numbers follow one another, so the byte and a shift of the cell's own
@@ -99,7 +99,7 @@ impl<const VBMI: bool> Avx512Products<VBMI> {
         }
     }
 
-    /// Without.
+    /// Without `VBMI`: the same.
     #[inline(always)]
     fn digits_by_multiplication(self, block: __m512i) -> [__m512i; 5] {
         // SAFETY: the instructions exist (`self`).
