@@ -173,6 +173,66 @@ fn kernels() {
 }
 
 #[test]
+fn profile() {
+    let measure = |of: &[&str]| {
+        let args = ["bench", "profile", "-n", "1,5,40", "--rounds", "1", "--depth", "3", "-t", "2", "--json"];
+        chalot(&[&args[..], of].concat()).json()
+    };
+    let report = measure(&["--shape", "tiny", "--packing", "int8"]);
+    assert_eq!((&report["shape"], &report["depth"]), (&"tiny".into(), &3.into()));
+    let passes = report["passes"].as_array().unwrap();
+    assert_eq!(passes.len(), 3);
+    for (pass, (tokens, logits)) in passes.iter().zip([(1, 1), (5, 5), (40, 1)]) {
+        assert_eq!((&pass["tokens"], &pass["logits"]), (&tokens.into(), &logits.into()));
+        let steps = pass["steps"].as_array().unwrap();
+        let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+        let expected = [
+            "embedding",
+            "norms",
+            "query, key, value",
+            "rotation",
+            "cache",
+            "attention",
+            "output",
+            "gate, up",
+            "down",
+            "head",
+        ];
+        assert_eq!(names, expected);
+        assert_near(steps.iter().map(|step| number(step, "share")).sum(), 1.0);
+        for (step, name) in steps.iter().zip(names) {
+            let seconds = number(step, "milliseconds") / 1e3;
+            // Two layers, a head of 256 rows.
+            let (weights, times) = match name {
+                "query, key, value" => (2 * 64 * (64 + 2 * 32), tokens),
+                "output" => (2 * 64 * 64, tokens),
+                "gate, up" => (2 * 2 * 64 * 160, tokens),
+                "down" => (2 * 64 * 160, tokens),
+                "head" => (256 * 64, logits),
+                _ => {
+                    assert!(step["bytes"].is_null() && step["gbs"].is_null() && step["gmacs"].is_null());
+                    continue;
+                }
+            };
+            // A byte a weight, and a scale a row.
+            let bytes = number(step, "bytes");
+            assert!((1.0..1.1).contains(&(bytes / f64::from(weights))), "{step}");
+            assert_near(number(step, "gbs"), bytes / seconds / 1e9);
+            assert_near(number(step, "gmacs"), f64::from(weights * times) / seconds / 1e9);
+        }
+    }
+    let experts = measure(&["--shape", "tiny-moe"]);
+    for (pass, tokens) in experts["passes"].as_array().unwrap().iter().zip([1, 5, 40]) {
+        let steps = pass["steps"].as_array().unwrap();
+        let step = |name| steps.iter().find(|step| step["step"] == name).unwrap();
+        assert!(step("routing")["bytes"].is_null());
+        // Which experts several tokens visit is not known.
+        assert_eq!(step("gate, up")["bytes"].is_null(), tokens > 1, "{experts}");
+        assert!(number(step("down"), "gmacs") > 0.0 && number(step("head"), "bytes") > 0.0);
+    }
+}
+
+#[test]
 fn a_file_is_measured_as_it_is() {
     let known = chalot(&["inspect", MODEL, "--json"]).json();
     let report = chalot(&["bench", "decode", "--model", MODEL, "-n", "5", "--depth", "2", "--json"]).json();
@@ -204,6 +264,9 @@ fn for_people() {
     assert!(verified["drafts"] == 12 && number(&verified, "verification_over_token") > 0.0, "{verified}");
     assert!(text.starts_with("tiny (1 of 2 layers), trit2, head int8, "), "{text}");
     assert!(text.contains("share "), "{text}");
+    let text = chalot(&["bench", "profile", "--shape", "tiny", "-n", "17,2", "--rounds", "1"]).ok();
+    assert!(text.contains("\n17 tokens: ") && text.contains("\n2 tokens: "), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("gate, up  ")).count(), 2, "{text}");
     let text =
         chalot(&["bench", "kernels", "--shape", "tiny", "--packing", "trit2/64", "--rounds", "1"]).ok();
     assert_eq!(text.lines().filter(|line| line.starts_with("trit2/64")).count(), 3, "{text}");
@@ -220,6 +283,7 @@ fn mistakes_name_what_is_known() {
         (&["decode", "--packing", "int3"], &["int3", "trit2", "int8/32"]),
         (&["prefill", "--shape", "tiny", "--layers", "3"], &["--layers 3", "tiny has 2"]),
         (&["prefill", "--layers", "0"], &["--layers", "at least 1"]),
+        (&["profile", "--tokens", "1,0"], &["--tokens", "at least 1"]),
         (&["decode", "--shape", "tiny", "--depth", "500000"], &["--depth 500000", "131072"]),
         (&["decode", "--model", MODEL, "--depth", "50000"], &["--depth 50000", "stories.gguf"]),
         (

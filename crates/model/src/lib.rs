@@ -28,7 +28,7 @@ pub mod weights;
 pub use chalot_tensor::attention::KvType;
 pub use config::{Biases, Dimensions, ExpertsConfig, LayerConfig, ModelConfig, QkNorm, RopeConfig};
 pub use convert::{ConvertOptions, ConvertTo, convert};
-pub use engine::{Engine, EngineError, EngineOptions};
+pub use engine::{Engine, EngineError, EngineOptions, Profile, Step};
 pub use error::ModelError;
 pub use fingerprint::Fingerprint;
 pub use generation::{Finish, Generation, GenerationOptions, GenerationStats};

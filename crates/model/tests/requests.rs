@@ -3,13 +3,14 @@ mod support;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chalot_model::{
     Engine, EngineError, EngineOptions, Finish, Generation, GenerationOptions, Model, PerplexityOptions,
-    Sampler, SamplingParams, Sequence, SequenceOptions, perplexity,
+    Sampler, SamplingParams, Sequence, SequenceOptions, Step, perplexity,
 };
 use chalot_simd::Isa;
-use chalot_tensor::matrix::Format;
+use chalot_tensor::matrix::{Format, ScaleBy};
 use support::{Family, Random, all_logits, model, sequence};
 
 const VOCAB: u32 = 101;
@@ -43,6 +44,42 @@ fn refused_tokens_leave_the_sequence_alone() {
     assert_eq!(engine.forward(&mut seq, &[4]).unwrap(), expected);
     engine.forward(&mut seq, &[1; 6]).unwrap();
     assert_eq!(seq.len(), 10, "a full context is no overflow");
+}
+
+#[test]
+fn a_profile_has_the_steps_that_there_were_and_changes_no_logits() {
+    for family in Family::ALL {
+        let model = model(family, Format::Int8(ScaleBy::Row), 2);
+        let mut engine = support::engine(&model, Isa::best(), 2, 32);
+        let text = Random(2).tokens(40, VOCAB as usize);
+        let expected = engine.forward(&mut sequence(&model), &text).unwrap().to_vec();
+
+        let begun = Instant::now();
+        let (logits, profile) =
+            engine.profiled(|engine| engine.forward(&mut sequence(&model), &text).map(<[f32]>::to_vec));
+        assert_eq!(logits.unwrap(), expected, "{family:?}");
+        assert!(profile.total() <= begun.elapsed(), "{family:?}");
+        for step in Step::ALL {
+            let expected = match step {
+                Step::Routing => model.config.experts.is_some(),
+                // Nothing is read from a file.
+                Step::Waiting => false,
+                _ => true,
+            };
+            assert_eq!(!profile.of(step).is_zero(), expected, "{family:?}, {step:?}");
+        }
+    }
+}
+
+#[test]
+fn a_profile_ends_with_its_work() {
+    let (model, mut engine) = llama();
+    let mut seq = sequence(&model);
+    let (result, profile) = engine.profiled(|engine| engine.prefill(&mut seq, &[VOCAB]));
+    assert!(result.is_err() && profile.total().is_zero());
+    engine.prefill(&mut seq, &[1, 2]).unwrap();
+    let ((), profile) = engine.profiled(|_| ());
+    assert_eq!(profile, Default::default());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::{Drafting, KvChoice, tokenizer::Vocab, values};
     Examples:\n  \
     chalot bench decode                        one token after the other, BitNet 2B\n  \
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
+    chalot bench profile --tokens 1,5          where the time of a token goes, and of five at once\n  \
     chalot bench kernels --json                every format, 1, 5 and 512 tokens, for a program\n  \
     chalot bench attention --tokens 8192       a prompt's attention, and a token's at a depth\n  \
     chalot bench speculate                     with drafts and without, in turn\n  \
@@ -31,6 +32,7 @@ pub struct Bench {
 pub enum What {
     Decode(Decode),
     Prefill(Prefill),
+    Profile(ProfileBench),
     Kernels(Kernels),
     Attention(Attention),
     Speculate(SpeculateBench),
@@ -120,6 +122,41 @@ pub struct Prefill {
     pub chunk: Option<usize>,
     /// Prompts to measure
     #[arg(long, value_name = "N", default_value = "5", value_parser = values::count)]
+    pub rounds: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See where the time of a pass goes, step by step
+#[derive(Args, Debug)]
+#[command(after_help = "\
+    Each step of all layers together, the median of the passes. Of up to 16 tokens the logits of all\n\
+    are made, as drafts are verified; of more those of the last, as of a prompt. A step that reads\n\
+    weights is at its limit when GB/s is the bandwidth (few tokens) or GMAC/s the peak (many).\n\n\
+    Examples:\n  \
+    chalot bench profile\n  \
+    chalot bench profile --tokens 1,5,512 --packing trit5\n  \
+    chalot bench profile --model model.gguf --depth 4096\n  \
+    chalot bench profile --shape moe-2b --json")]
+pub struct ProfileBench {
+    #[command(flatten)]
+    pub of: Of,
+    /// Tokens of a pass; several numbers, measured in turn
+    #[arg(
+        long,
+        short = 'n',
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "1",
+        value_parser = values::count
+    )]
+    pub tokens: Vec<usize>,
+    /// Tokens that are there already
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub depth: usize,
+    /// Rounds to measure
+    #[arg(long, value_name = "N", default_value = "8", value_parser = values::count)]
     pub rounds: usize,
     /// Print one JSON object
     #[arg(long)]

@@ -7,6 +7,7 @@ use chalot_tensor::linear::{Projection, project, project_gated, read_ahead, read
 use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
 
+use super::profile::{Clock, Step};
 use super::scratch::{AttentionBuffers, FfnBuffers, Scratch, room};
 use super::{EngineError, mixture};
 use crate::config::ModelConfig;
@@ -27,6 +28,8 @@ pub(super) struct Pass<'a> {
     pub prefetcher: Option<&'a Prefetcher>,
     /// All layers, for what is foretold of those to come.
     pub layers: &'a [Layer],
+    /// Read where a step ends.
+    pub clock: &'a Clock,
 }
 
 /// `y = x · Wᵀ + b`, to be computed.
@@ -43,15 +46,17 @@ pub(super) fn attention_block(
     scratch: &mut Scratch,
     hidden: &mut [f32],
 ) -> Result<(), ShapeError> {
-    let Pass { exec, config, first_position, m, .. } = *pass;
+    let Pass { exec, config, first_position, m, clock, .. } = *pass;
     let Scratch { normed, out, attention: buffers, .. } = scratch;
     rms_norm_for(exec, hidden, &weights.norm, config.norm_eps, normed, &weights.q.weight)?;
+    clock.lap(Step::Norms);
     read_ahead(exec, m, [&weights.o.weight]);
     query_key_value(pass, index, weights, normed, buffers)?;
 
     let AttentionBuffers { q, k, v, spare, attended, tiles } = buffers;
     let (q_len, kv_len) = (m * config.q_width(), m * config.kv_width());
     kv.write(exec, index, first_position..first_position + m, &k[..kv_len], &v[..kv_len])?;
+    clock.lap(Step::Cache);
     let params = AttentionParams {
         heads: config.num_heads,
         kv_heads: config.num_kv_heads,
@@ -66,15 +71,20 @@ pub(super) fn attention_block(
         Some(sub_norm) => {
             let rows = room(spare, q_len);
             attend(rows)?;
+            clock.lap(Step::Attention);
             rms_norm_for(exec, rows, sub_norm, config.norm_eps, attended, &weights.o.weight)?;
+            clock.lap(Step::Norms);
         }
-        None => attend(attended.set(m, config.q_width()))?,
+        None => {
+            attend(attended.set(m, config.q_width()))?;
+            clock.lap(Step::Attention);
+        }
     }
     let output = to(&weights.o, room(out, m * config.hidden_size));
     if let Ffn::Dense(ffn) = &pass.layers[index].ffn {
         read_ahead_gated(exec, m, [&ffn.gate.weight, &ffn.up.weight]);
     }
-    add_to_hidden(pass, weights.post_norm.as_deref(), attended, output, hidden)
+    add_to_hidden(pass, Step::Output, weights.post_norm.as_deref(), attended, output, hidden)
 }
 
 /// Queries, keys and values of the pass's tokens, normalised and rotated.
@@ -85,11 +95,12 @@ fn query_key_value(
     normed: &mut Activations,
     buffers: &mut AttentionBuffers,
 ) -> Result<(), ShapeError> {
-    let Pass { exec, config, ropes, first_position, m, .. } = *pass;
+    let Pass { exec, config, ropes, first_position, m, clock, .. } = *pass;
     let AttentionBuffers { q, k, v, .. } = buffers;
     let (q_len, kv_len) = (m * config.q_width(), m * config.kv_width());
     let to_q = to(&weights.q, room(q, q_len));
     project(exec, normed, [to_q, to(&weights.k, room(k, kv_len)), to(&weights.v, room(v, kv_len))])?;
+    clock.lap(Step::QueryKeyValue);
 
     let rotation = config.layers[index].rope;
     let (table, style) = (&ropes[rotation], config.rope[rotation].style);
@@ -103,6 +114,7 @@ fn query_key_value(
         }
         rope(exec, table, style, x, heads, config.head_dim, first_position)?;
     }
+    clock.lap(Step::Rotation);
     Ok(())
 }
 
@@ -113,7 +125,7 @@ pub(super) fn ffn_block(
     scratch: &mut Scratch,
     hidden: &mut [f32],
 ) -> Result<(), EngineError> {
-    let Pass { exec, config, m, .. } = *pass;
+    let Pass { exec, config, m, clock, .. } = *pass;
     let Scratch { normed, out, ffn: buffers, routing, mixture, foresight, .. } = scratch;
     let (eps, post_norm) = (config.norm_eps, layer.ffn_post_norm.as_deref());
     match &layer.ffn {
@@ -122,8 +134,10 @@ pub(super) fn ffn_block(
                 prefetcher.need(index, [0]);
                 foresight.layers_after(pass, index, hidden)?;
                 prefetcher.await_more(index, 0..1, &mut [false]);
+                clock.lap(Step::Waiting);
             }
             rms_norm_for(exec, hidden, &layer.ffn_norm, eps, normed, &ffn.gate.weight)?;
+            clock.lap(Step::Norms);
             let FfnBuffers { gate, up, spare, inner, .. } = buffers;
             read_ahead(exec, m, [&ffn.down.weight]);
             gate_and_up(pass, ffn, m, normed, (gate, up, spare), inner)?;
@@ -131,22 +145,26 @@ pub(super) fn ffn_block(
                 read_ahead(exec, m, [&q.weight, &k.weight, &v.weight]);
             }
             let output = to(&ffn.down, room(out, m * config.hidden_size));
-            add_to_hidden(pass, post_norm, inner, output, hidden)?;
+            add_to_hidden(pass, Step::Down, post_norm, inner, output, hidden)?;
         }
         Ffn::Experts(experts) => {
             rms_norm(exec, hidden, &layer.ffn_norm, eps, normed.set(m, config.hidden_size))?;
+            clock.lap(Step::Norms);
             let out = room(out, m * config.hidden_size);
             routing.route(pass, experts, normed)?;
+            clock.lap(Step::Routing);
             let ahead = &mut || foresight.layers_after(pass, index, hidden);
             mixture::mixture(pass, (index, experts), normed, routing, (buffers, mixture), ahead, out)?;
             if let Some(weight) = post_norm {
                 rms_norm_in_place(exec, out, weight, eps)?;
             }
             add_assign(exec, hidden, out)?;
+            clock.lap(Step::Norms);
         }
     }
     if let Some(prefetcher) = pass.prefetcher {
         prefetcher.end_layer(index);
+        clock.lap(Step::Waiting);
     }
     Ok(())
 }
@@ -162,7 +180,9 @@ pub(super) fn gated_ffn(
 ) -> Result<(), ShapeError> {
     let FfnBuffers { gate, up, spare, inner, .. } = buffers;
     gate_and_up(pass, ffn, m, x, (gate, up, spare), inner)?;
-    project(pass.exec, inner, [to(&ffn.down, out)])
+    project(pass.exec, inner, [to(&ffn.down, out)])?;
+    pass.clock.lap(Step::Down);
+    Ok(())
 }
 
 /// `inner = sub_norm(act(gate(x)) * up(x))` for `m` rows of `x`; the three buffers are overwritten.
@@ -174,32 +194,42 @@ fn gate_and_up(
     (gate, up, spare): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>),
     inner: &mut Activations,
 ) -> Result<(), ShapeError> {
-    let Pass { exec, config, .. } = *pass;
+    let Pass { exec, config, clock, .. } = *pass;
     let width = ffn.gate.weight.rows();
     let factors = (to(&ffn.gate, room(gate, m * width)), to(&ffn.up, room(up, m * width)));
     match &ffn.sub_norm {
         Some(sub_norm) => {
             let rows = room(spare, m * width);
             project_gated(exec, config.activation, x, factors, rows)?;
-            rms_norm_for(exec, rows, sub_norm, config.norm_eps, inner, &ffn.down.weight)
+            clock.lap(Step::GateAndUp);
+            rms_norm_for(exec, rows, sub_norm, config.norm_eps, inner, &ffn.down.weight)?;
+            clock.lap(Step::Norms);
         }
-        None => project_gated(exec, config.activation, x, factors, inner.set(m, width)),
+        None => {
+            project_gated(exec, config.activation, x, factors, inner.set(m, width))?;
+            clock.lap(Step::GateAndUp);
+        }
     }
+    Ok(())
 }
 
-/// `hidden += post_norm(output)`, `output` being a projection of `x`.
+/// `hidden += post_norm(output)`, `output` being a projection of `x` that is a step of the pass.
 fn add_to_hidden(
     pass: &Pass<'_>,
+    step: Step,
     post_norm: Option<&[f32]>,
     x: &mut Activations,
     output: Projection<'_>,
     hidden: &mut [f32],
 ) -> Result<(), ShapeError> {
-    let Pass { exec, config, .. } = *pass;
+    let Pass { exec, config, clock, .. } = *pass;
     let Projection { w, bias, y } = output;
     project(exec, x, [Projection { w, bias, y: &mut *y }])?;
+    clock.lap(step);
     if let Some(weight) = post_norm {
         rms_norm_in_place(exec, y, weight, config.norm_eps)?;
     }
-    add_assign(exec, hidden, y)
+    add_assign(exec, hidden, y)?;
+    clock.lap(Step::Norms);
+    Ok(())
 }

@@ -12,6 +12,7 @@ use chalot_tensor::norm::rms_norm;
 use super::EngineError;
 use super::blocks::{Pass, to};
 use super::experts::choose;
+use super::profile::Step;
 use super::scratch::room;
 use crate::prefetch::Prefetcher;
 use crate::weights::{Experts, Ffn};
@@ -32,6 +33,7 @@ pub(super) fn begin(pass: &Pass<'_>, foresight: &mut Foresight, hidden: &[f32]) 
     for layer in 0..if strategy.enabled { strategy.lookahead.min(pass.layers.len()) } else { 0 } {
         foresight.layer(pass, prefetcher, layer, hidden)?;
     }
+    pass.clock.lap(Step::Waiting);
     Ok(())
 }
 
@@ -42,7 +44,9 @@ impl Foresight {
         let strategy = prefetcher.options().strategy;
         let last =
             if strategy.enabled { (index + strategy.lookahead).min(pass.layers.len() - 1) } else { index };
-        (index + 1..=last).try_for_each(|layer| self.layer(pass, prefetcher, layer, hidden))
+        (index + 1..=last).try_for_each(|layer| self.layer(pass, prefetcher, layer, hidden))?;
+        pass.clock.lap(Step::Waiting);
+        Ok(())
     }
 
     fn layer(

@@ -18,6 +18,7 @@ use chalot_tensor::parts::Parts;
 
 use super::blocks::{Pass, gated_ffn, to};
 use super::experts::{Group, Routing, Visit};
+use super::profile::Step;
 use super::scratch::{FfnBuffers, room};
 use crate::weights::{Experts, GatedFfn};
 
@@ -77,11 +78,13 @@ pub(super) fn mixture(
         let visits = &visits[batch.visits()];
         batch.compute_as_they_come(index, visits, x, buffers)?;
         batch.add(visits, &buffers.out, out);
+        pass.clock.lap(Step::Routing);
     }
     if let Some(shared) = &experts.shared {
         let rows = room(&mut buffers.out, out.len());
         gated_ffn(pass, shared, pass.m, x, ffn, rows)?;
         add_assign(pass.exec, out, rows)?;
+        pass.clock.lap(Step::Routing);
     }
     Ok(())
 }
@@ -144,6 +147,7 @@ impl<'a> Batch<'a> {
                     *turn = Turn::Now;
                 }
             }
+            self.pass.clock.lap(Step::Waiting);
             self.compute(visits, x, buffers)?;
             if all {
                 return Ok(());
@@ -159,7 +163,8 @@ impl<'a> Batch<'a> {
         x: &mut Activations,
         buffers: &mut MixtureBuffers,
     ) -> Result<(), ShapeError> {
-        let (exec, count, hidden) = (self.pass.exec, self.groups.len(), self.pass.config.hidden_size);
+        let Pass { exec, config, clock, .. } = *self.pass;
+        let (count, hidden) = (self.groups.len(), config.hidden_size);
         let width = self.networks().next().map_or(0, |(network, _)| network.gate.weight.rows());
         let MixtureBuffers { gathered, gate, up, spare, inner, out, turns } = buffers;
         if inner.len() < count {
@@ -173,6 +178,7 @@ impl<'a> Batch<'a> {
         if !one {
             self.gather(visits, x.as_f32(), gathered, &now);
         }
+        clock.lap(Step::Routing);
         let inputs = if one { std::slice::from_mut(x) } else { &mut gathered[..count] };
 
         let (gates, ups) = (room(gate, visits.len() * width), room(up, visits.len() * width));
@@ -188,21 +194,25 @@ impl<'a> Batch<'a> {
                 up: to(&network.up, up),
                 y: if has_norm { spare } else { inner.set(n, width) },
             });
-        project_gated_each(exec, self.pass.config.activation, inputs, products)?;
+        project_gated_each(exec, config.activation, inputs, products)?;
+        clock.lap(Step::GateAndUp);
 
         if has_norm {
             let networks = self.networks().zip(rows(self.groups, spares, width)).zip(inner.iter_mut());
             for (_, (((network, _), rows), inner)) in networks.enumerate().filter(|(place, _)| now(*place)) {
                 if let Some(norm) = &network.sub_norm {
-                    rms_norm_for(exec, rows, norm, self.pass.config.norm_eps, inner, &network.down.weight)?;
+                    rms_norm_for(exec, rows, norm, config.norm_eps, inner, &network.down.weight)?;
                 }
             }
+            clock.lap(Step::Norms);
         }
         let out = room(out, visits.len() * hidden);
         let downs = self.networks().zip(rows(self.groups, out, hidden)).enumerate();
         let downs = downs.filter(|(place, _)| now(*place));
         let downs = downs.map(|(place, ((network, _), y))| (place, to(&network.down, y)));
-        project_each(exec, &mut inner[..count], downs)
+        project_each(exec, &mut inner[..count], downs)?;
+        clock.lap(Step::Down);
+        Ok(())
     }
 
     /// Copies each expert's rows together, in the form that its gate takes.

@@ -17,6 +17,7 @@ mod error;
 mod experts;
 mod foresight;
 mod mixture;
+mod profile;
 mod scratch;
 
 use std::ops::Range;
@@ -30,8 +31,10 @@ use chalot_tensor::{Matrix, matmul};
 
 pub use error::EngineError;
 pub use experts::{choose, weight_factor};
+pub use profile::{Profile, Step};
 
 use self::blocks::{Pass, attention_block, ffn_block};
+use self::profile::Clock;
 use self::scratch::{Scratch, room};
 use crate::config::RopeConfig;
 use crate::kv::KvShape;
@@ -68,6 +71,8 @@ pub struct Engine {
     hidden: Vec<f32>,
     scratch: Scratch,
     prefetcher: Option<Arc<Prefetcher>>,
+    /// What passes take, while somebody wants to know.
+    profile: Option<Profile>,
 }
 
 impl Engine {
@@ -90,6 +95,7 @@ impl Engine {
             hidden: Vec::new(),
             scratch: Scratch::default(),
             prefetcher: None,
+            profile: None,
         })
     }
 
@@ -118,6 +124,24 @@ impl Engine {
     /// How it works.
     pub fn options(&self) -> EngineOptions {
         self.options
+    }
+
+    /// Does `work` and says where the time of its passes went.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use chalot_model::{Engine, EngineError, EngineOptions, Model, Sequence, SequenceOptions, Step};
+    /// # fn example(engine: &mut Engine, sequence: &mut Sequence) -> Result<(), EngineError> {
+    /// let (result, profile) = engine.profiled(|engine| engine.prefill(sequence, &[1, 2, 3]));
+    /// result?;
+    /// println!("attention took {:?} of {:?}", profile.of(Step::Attention), profile.total());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn profiled<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, Profile) {
+        self.profile = Some(Profile::default());
+        let result = work(self);
+        (result, self.profile.take().unwrap_or_default())
     }
 
     /// Appends `tokens` and returns the logits `[vocab]` of what follows the last one.
@@ -200,7 +224,7 @@ impl Engine {
         first_position: usize,
         hidden: &mut [f32],
     ) -> Result<(), EngineError> {
-        let Self { model, exec, ropes, scratch, prefetcher, .. } = self;
+        let Self { model, exec, ropes, scratch, prefetcher, profile, .. } = self;
         let config = &model.config;
         let width = config.hidden_size;
         let input = |what, found, expected| Err(EngineError::Input { what, found, expected });
@@ -224,7 +248,8 @@ impl Engine {
         }
         seq.kv.reserve(layers.clone(), first_position..first_position + m)?;
         let prefetcher = prefetcher.as_deref();
-        let pass = Pass { exec, config, ropes, first_position, m, prefetcher, layers: &model.layers };
+        let clock = &Clock::start(profile.as_ref());
+        let pass = Pass { exec, config, ropes, first_position, m, prefetcher, layers: &model.layers, clock };
         let _awake = exec.pool.stay_awake();
         if layers.start == 0 {
             foresight::begin(&pass, &mut scratch.foresight, hidden)?;
@@ -234,6 +259,7 @@ impl Engine {
             attention_block(&pass, index, &layer.attention, &mut seq.kv, scratch, hidden)?;
             ffn_block(&pass, (index, layer), scratch, hidden)?;
         }
+        clock.stop(profile);
         Ok(())
     }
 
@@ -266,15 +292,19 @@ impl Engine {
     }
 
     fn compute_logits_of(&mut self, head: Option<&Matrix>, hidden: &[f32]) -> Result<(), EngineError> {
-        let Self { model, exec, scratch: Scratch { normed, logits, .. }, .. } = self;
+        let Self { model, exec, scratch: Scratch { normed, logits, .. }, profile, .. } = self;
         let (config, head) = (&model.config, head.unwrap_or(model.head()));
         let rows = hidden.len() / config.hidden_size;
         let logits = room(logits, rows * head.rows());
+        let clock = Clock::start(profile.as_ref());
         rms_norm_for(exec, hidden, &model.final_norm, config.norm_eps, normed, head)?;
+        clock.lap(Step::Norms);
         matmul(exec, head, normed, logits)?;
         if let Some(cap) = config.final_soft_cap {
             soft_cap(exec, logits, cap);
         }
+        clock.lap(Step::Head);
+        clock.stop(profile);
         Ok(())
     }
 
@@ -291,7 +321,10 @@ impl Engine {
         let chunk_len = self.options.chunk;
         for (number, chunk) in tokens.chunks(chunk_len).enumerate() {
             self.with_hidden(|engine, hidden| {
+                let clock = Clock::start(engine.profile.as_ref());
                 engine.embed(chunk, hidden)?;
+                clock.lap(Step::Embedding);
+                clock.stop(&mut engine.profile);
                 engine.layers(seq, 0..engine.model.layers.len(), seq.len(), hidden)?;
                 seq.commit(chunk);
                 after(engine, number * chunk_len, hidden)

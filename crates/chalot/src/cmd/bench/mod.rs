@@ -9,6 +9,7 @@ mod experts;
 mod kernels;
 mod prefetch;
 mod prefill;
+mod profile;
 mod speculate;
 mod subject;
 mod tokenizer;
@@ -30,6 +31,10 @@ pub fn bench(args: Bench, settings: &Settings) -> anyhow::Result<()> {
         What::Prefill(mut args) => {
             args.of.packing.resolve(packing);
             prefill::prefill(&args, settings)
+        }
+        What::Profile(mut args) => {
+            args.of.packing.resolve(packing);
+            profile::profile(&args, settings)
         }
         What::Kernels(mut args) => {
             args.packing.iter_mut().for_each(|weights| weights.resolve(packing));

@@ -2,7 +2,7 @@
 use std::{path::Path, sync::Arc};
 
 use chalot::model::{
-    Engine, EngineOptions, Ffn, GatedFfn, LoadOptions, Model, Sequence, SequenceOptions, Source,
+    Engine, EngineOptions, Ffn, GatedFfn, LoadOptions, Model, Sequence, SequenceOptions, Source, Step,
     synthetic::{SHAPES, shape, synthetic},
 };
 use chalot::tensor::{Exec, Matrix};
@@ -124,13 +124,24 @@ impl Subject {
 
     /// Multiply-adds of a token with the layers' matrices, and with the head.
     pub fn products(&self) -> (u64, u64) {
-        let size = |matrix: &Matrix| matrix.rows() as u64 * matrix.cols() as u64;
-        (visited(&self.model).map(size).sum(), size(self.model.head()))
+        (visited(&self.model).map(|(_, matrix)| products(matrix)).sum(), products(self.model.head()))
+    }
+
+    /// Bytes of the matrices that a token meets in a step, and multiply-adds with them.
+    pub fn work_of(&self, step: Step) -> (u64, u64) {
+        let matrices = visited(&self.model).chain([(Step::Head, self.model.head())]);
+        let of_step = matrices.filter(|(of, _)| *of == step).map(|(_, matrix)| matrix);
+        of_step.fold((0, 0), |(bytes, all), matrix| (bytes + matrix.bytes() as u64, all + products(matrix)))
     }
 }
 
-/// The matrices of all layers that one token meets: of the experts some, of the routers none, as they are tiny.
-fn visited(model: &Model) -> impl Iterator<Item = &Matrix> {
+/// Multiply-adds of a token with a matrix.
+fn products(matrix: &Matrix) -> u64 {
+    matrix.rows() as u64 * matrix.cols() as u64
+}
+
+/// The matrices of all layers that one token meets, and in which step: of the experts some, of the routers none, as they are tiny.
+fn visited(model: &Model) -> impl Iterator<Item = (Step, &Matrix)> {
     let top_k = model.config.experts.as_ref().map_or(0, |experts| experts.top_k);
     model.layers.iter().flat_map(move |layer| {
         let attention = &layer.attention;
@@ -138,8 +149,12 @@ fn visited(model: &Model) -> impl Iterator<Item = &Matrix> {
             Ffn::Dense(ffn) => vec![ffn],
             Ffn::Experts(ffn) => ffn.experts.iter().take(top_k).chain(&ffn.shared).collect(),
         };
-        let ffns = ffns.into_iter().flat_map(|ffn| [&ffn.gate, &ffn.up, &ffn.down]);
-        [&attention.q, &attention.k, &attention.v, &attention.o].into_iter().chain(ffns).map(|l| &l.weight)
+        let ffns = ffns.into_iter().flat_map(|GatedFfn { gate, up, down, .. }| {
+            [(Step::GateAndUp, gate), (Step::GateAndUp, up), (Step::Down, down)]
+        });
+        let inputs = [&attention.q, &attention.k, &attention.v].map(|input| (Step::QueryKeyValue, input));
+        let attention = inputs.into_iter().chain([(Step::Output, &attention.o)]);
+        attention.chain(ffns).map(|(step, linear)| (step, &linear.weight))
     })
 }
 
@@ -154,7 +169,7 @@ impl Described {
     /// Says what came out of a file: the formats of its layers' matrices, in the order of their first use.
     fn of_file(&mut self, path: &Path, model: &Model) {
         let mut formats: Vec<String> = Vec::new();
-        for matrix in visited(model) {
+        for (_, matrix) in visited(model) {
             let format = matrix.format().to_string();
             if !formats.contains(&format) {
                 formats.push(format);
