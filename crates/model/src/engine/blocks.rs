@@ -3,7 +3,7 @@ use chalot_tensor::Activations;
 use chalot_tensor::attention::{AttentionParams, attention};
 use chalot_tensor::elementwise::add_assign;
 use chalot_tensor::exec::{Exec, ShapeError};
-use chalot_tensor::linear::{Projection, project, project_gated, read_ahead, read_ahead_gated};
+use chalot_tensor::linear::{Factor, Projection, project, project_gated, read_ahead, read_ahead_gated};
 use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
 
@@ -35,6 +35,11 @@ pub(super) struct Pass<'a> {
 /// `y = x · Wᵀ + b`, to be computed.
 pub(super) fn to<'a>(linear: &'a Linear, y: &'a mut [f32]) -> Projection<'a> {
     Projection { w: &linear.weight, bias: linear.bias.as_deref(), y }
+}
+
+/// The same as one of two factors.
+pub(super) fn factor(linear: &Linear) -> Factor<'_> {
+    Factor { w: &linear.weight, bias: linear.bias.as_deref(), kept: None }
 }
 
 /// `hidden += post_norm(o(sub_norm(attention(norm(hidden)))))`; writes the tokens' keys and values.
@@ -138,9 +143,9 @@ pub(super) fn ffn_block(
             }
             rms_norm_for(exec, hidden, &layer.ffn_norm, eps, normed, &ffn.gate.weight)?;
             clock.lap(Step::Norms);
-            let FfnBuffers { gate, up, spare, inner, .. } = buffers;
+            let FfnBuffers { spare, inner } = buffers;
             read_ahead(exec, m, [&ffn.down.weight]);
-            gate_and_up(pass, ffn, m, normed, (gate, up, spare), inner)?;
+            gate_and_up(pass, ffn, m, normed, spare, inner)?;
             if let Some(Layer { attention: Attention { q, k, v, .. }, .. }) = pass.layers.get(index + 1) {
                 read_ahead(exec, m, [&q.weight, &k.weight, &v.weight]);
             }
@@ -178,25 +183,25 @@ pub(super) fn gated_ffn(
     buffers: &mut FfnBuffers,
     out: &mut [f32],
 ) -> Result<(), ShapeError> {
-    let FfnBuffers { gate, up, spare, inner, .. } = buffers;
-    gate_and_up(pass, ffn, m, x, (gate, up, spare), inner)?;
+    let FfnBuffers { spare, inner } = buffers;
+    gate_and_up(pass, ffn, m, x, spare, inner)?;
     project(pass.exec, inner, [to(&ffn.down, out)])?;
     pass.clock.lap(Step::Down);
     Ok(())
 }
 
-/// `inner = sub_norm(act(gate(x)) * up(x))` for `m` rows of `x`; the three buffers are overwritten.
+/// `inner = sub_norm(act(gate(x)) * up(x))` for `m` rows of `x`; `spare` is overwritten.
 fn gate_and_up(
     pass: &Pass<'_>,
     ffn: &GatedFfn,
     m: usize,
     x: &mut Activations,
-    (gate, up, spare): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>),
+    spare: &mut Vec<f32>,
     inner: &mut Activations,
 ) -> Result<(), ShapeError> {
     let Pass { exec, config, clock, .. } = *pass;
     let width = ffn.gate.weight.rows();
-    let factors = (to(&ffn.gate, room(gate, m * width)), to(&ffn.up, room(up, m * width)));
+    let factors = (factor(&ffn.gate), factor(&ffn.up));
     match &ffn.sub_norm {
         Some(sub_norm) => {
             let rows = room(spare, m * width);

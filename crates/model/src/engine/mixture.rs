@@ -16,7 +16,7 @@ use chalot_tensor::linear::{GatedProjection, project_each, project_gated_each};
 use chalot_tensor::norm::rms_norm_for;
 use chalot_tensor::parts::Parts;
 
-use super::blocks::{Pass, gated_ffn, to};
+use super::blocks::{Pass, factor, gated_ffn, to};
 use super::experts::{Group, Routing, Visit};
 use super::profile::Step;
 use super::scratch::{FfnBuffers, room};
@@ -34,10 +34,7 @@ const PARALLEL: usize = 64 * 1024;
 pub(super) struct MixtureBuffers {
     /// The rows of each expert's tokens: `[n][hidden]`.
     gathered: Vec<Activations>,
-    /// `[visits][intermediate]`, as the next two.
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    /// Input of the sub-norms, where there are some.
+    /// Input of the sub-norms, where there are some: `[visits][intermediate]`.
     spare: Vec<f32>,
     /// Input of each expert's down: `[n][intermediate]`.
     inner: Vec<Activations>,
@@ -166,7 +163,7 @@ impl<'a> Batch<'a> {
         let Pass { exec, config, clock, .. } = *self.pass;
         let (count, hidden) = (self.groups.len(), config.hidden_size);
         let width = self.networks().next().map_or(0, |(network, _)| network.gate.weight.rows());
-        let MixtureBuffers { gathered, gate, up, spare, inner, out, turns } = buffers;
+        let MixtureBuffers { gathered, spare, inner, out, turns } = buffers;
         if inner.len() < count {
             inner.resize_with(count, Activations::new);
             gathered.resize_with(count, Activations::new);
@@ -181,19 +178,17 @@ impl<'a> Batch<'a> {
         clock.lap(Step::Routing);
         let inputs = if one { std::slice::from_mut(x) } else { &mut gathered[..count] };
 
-        let (gates, ups) = (room(gate, visits.len() * width), room(up, visits.len() * width));
         let has_norm = self.networks().any(|(network, _)| network.sub_norm.is_some());
         let spares = room(spare, if has_norm { visits.len() * width } else { 0 });
-        let factors = self.networks().zip(rows(self.groups, gates, width)).zip(rows(self.groups, ups, width));
-        let products = factors.zip(inner.iter_mut()).zip(rows(self.groups, spares, width)).enumerate();
-        let products = products.filter(|(place, _)| now(*place));
         let products =
-            products.map(|(place, (((((network, n), gate), up), inner), spare))| GatedProjection {
-                input: if one { 0 } else { place },
-                gate: to(&network.gate, gate),
-                up: to(&network.up, up),
-                y: if has_norm { spare } else { inner.set(n, width) },
-            });
+            self.networks().zip(inner.iter_mut()).zip(rows(self.groups, spares, width)).enumerate();
+        let products = products.filter(|(place, _)| now(*place));
+        let products = products.map(|(place, (((network, n), inner), spare))| GatedProjection {
+            input: if one { 0 } else { place },
+            gate: factor(&network.gate),
+            up: factor(&network.up),
+            y: if has_norm { spare } else { inner.set(n, width) },
+        });
         project_gated_each(exec, config.activation, inputs, products)?;
         clock.lap(Step::GateAndUp);
 

@@ -38,8 +38,6 @@ pub(super) struct AttentionBuffers {
 /// Buffers of a feed-forward network.
 #[derive(Default)]
 pub(super) struct FfnBuffers {
-    pub gate: Vec<f32>,
-    pub up: Vec<f32>,
     /// Input of the sub-norm, where there is one.
     pub spare: Vec<f32>,
     /// Input of down: `[m][intermediate]`.

@@ -7,14 +7,13 @@ use chalot_simd::prefetch;
 use super::{
     Aligned, PANEL_TOKEN_TILES, PREFETCH,
     lanes::{Kernel, ProductLanes},
-    store_tiles,
+    outputs::{Outputs, store_tiles},
     weights::Float,
 };
 use crate::{
     activations::{MAX_TOKENS, token_tiles},
     math::lanes::Lanes,
     matrix::{Matrix, TILE_ROWS},
-    out::SharedOut,
 };
 
 /// Columns of a panel (with four tiles of rows, 20 KiB).
@@ -27,7 +26,7 @@ pub(super) struct FloatProduct<'a, F> {
     /// By token tiles, `[tile][k][tokens]`.
     pub x: &'a [f32],
     pub m: usize,
-    pub y: SharedOut<'a, f32>,
+    pub y: Outputs<'a>,
     pub float: PhantomData<F>,
 }
 

@@ -12,8 +12,10 @@
 //! sum is one chain in ascending order. `reference.rs` is the definition.
 mod ahead;
 mod float;
+mod gated;
 mod integer;
 pub(crate) mod lanes;
+mod outputs;
 mod product;
 mod project;
 mod reference;
@@ -22,19 +24,17 @@ mod several;
 mod tests;
 mod weights;
 
-use std::ops::Range;
-
 use self::lanes::Vectors;
 pub use self::{
     ahead::{read_ahead, read_ahead_gated},
-    project::{Projection, project, project_gated},
+    gated::{Factor, project_gated},
+    project::{Projection, project},
     several::{GatedProjection, project_each, project_gated_each},
 };
 use crate::{
     activations::Activations,
     exec::{Exec, ShapeError, Tiling},
-    matrix::{Matrix, TILE_ROWS},
-    out::SharedOut,
+    matrix::Matrix,
 };
 
 /// Token tiles that a panel task has room for.
@@ -71,23 +71,3 @@ const PREFETCH: usize = 8192;
 /// On a cache line of its own: vectors of what a kernel keeps on the stack must not straddle two.
 #[repr(align(64))]
 struct Aligned<T>(T);
-
-/// Writes the outputs of some tokens, from `first_token` on, for the first D of `tiles` (no tile beyond them: it may be
-/// another task's), as far as there are rows.
-#[inline(always)]
-fn store_tiles<const D: usize>(
-    y: &SharedOut<'_, f32>,
-    (rows, tiles, first_token): (usize, Range<usize>, usize),
-    outputs: &[[[f32; TILE_ROWS]; D]],
-) {
-    let row = tiles.start * TILE_ROWS;
-    let len = (tiles.len().min(D) * TILE_ROWS).min(rows - row);
-    for (t, outputs) in outputs.iter().enumerate() {
-        // SAFETY: a task has its own tiles of rows and token tiles.
-        let out = unsafe { y.part((first_token + t) * rows + row, len) };
-        match <&mut [[f32; TILE_ROWS]; D]>::try_from(out.as_chunks_mut().0) {
-            Ok(all) => *all = *outputs, // of a known length: no call
-            Err(_) => out.copy_from_slice(&outputs.as_flattened()[..len]),
-        }
-    }
-}

@@ -8,13 +8,13 @@ use super::{
     float::{self, FloatProduct},
     integer::{self, Integer},
     lanes::{LINE_TOKENS, Vectors},
+    outputs::Outputs,
     weights::{Code, F16Scales, F32Scales, Float, Int4, Int8, Scales, Trit2, Trit5},
 };
 use crate::{
     activations::{Activations, Order},
     exec::Exec,
     matrix::{Coding, Format, Matrix, ScaleBy, TILE_ROWS},
-    out::SharedOut,
 };
 
 /// A product ready to be computed piece by piece.
@@ -33,15 +33,15 @@ pub(super) enum Product<'a> {
 
 impl<'a> Product<'a> {
     /// `y = x * w^T`; the form of `x` that `w` asks for has been made, in this order.
-    pub fn new(w: &'a Matrix, x: &'a Activations, y: SharedOut<'a, f32>, order: Order) -> Self {
-        fn float<'a, F>(w: &'a Matrix, x: &'a Activations, y: SharedOut<'a, f32>) -> FloatProduct<'a, F> {
+    pub fn new(w: &'a Matrix, x: &'a Activations, y: Outputs<'a>, order: Order) -> Self {
+        fn float<'a, F>(w: &'a Matrix, x: &'a Activations, y: Outputs<'a>) -> FloatProduct<'a, F> {
             FloatProduct { w, x: x.tiled(), m: x.m(), y, float: PhantomData }
         }
         fn integer<'a, S>(
             w: &'a Matrix,
             scales: S,
             (x, order): (&'a Activations, Order),
-            y: SharedOut<'a, f32>,
+            y: Outputs<'a>,
         ) -> Integer<'a, S> {
             let zero = Coding::zero_point(w.format());
             Integer { w, scales, zero, x: x.quantized(w, order), m: x.m(), y }
@@ -116,6 +116,17 @@ impl Piece {
     /// The piece's rows of a matrix of `rows`.
     pub fn rows(&self, rows: usize) -> Range<usize> {
         (self.tiles.start * TILE_ROWS).min(rows)..(self.tiles.end * TILE_ROWS).min(rows)
+    }
+
+    /// The same tokens with fewer rows at a time, so that at most `most` outputs of `m` tokens are made, or those of a panel.
+    pub fn narrow(self, m: usize, most: usize) -> impl Iterator<Item = Piece> {
+        let row_tiles = most / TILE_ROWS / self.tokens(m).len().max(1);
+        let step = (row_tiles / PANEL_TILES * PANEL_TILES).max(PANEL_TILES);
+        let Self { tiles, tokens } = self;
+        let end = tiles.end;
+        tiles
+            .step_by(step)
+            .map(move |first| Piece { tiles: first..end.min(first + step), tokens: tokens.clone() })
     }
 
     /// The piece's tokens, of `m`.

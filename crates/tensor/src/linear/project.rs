@@ -1,15 +1,15 @@
-//! Products with what surrounds them in a layer: several of one input, a bias, a gate. One fork and join each.
+//! Products with what surrounds them in a layer: several of one input, and a bias, in one fork and join.
 use super::{
     Vectors,
+    outputs::Outputs,
     product::{Piece, Product, Split, work},
     reference,
 };
 use crate::{
     activations::{Activations, Order},
-    elementwise::{self, Activation, add_bias},
+    elementwise::{self, add_bias},
     exec::{Exec, ShapeError},
     matrix::Matrix,
-    out::SharedOut,
 };
 
 /// `y[m][rows] = x[m][cols] * w^T + bias`, to be computed.
@@ -35,7 +35,7 @@ pub fn project<const N: usize>(
     projections: [Projection<'_>; N],
 ) -> Result<(), ShapeError> {
     for projection in &projections {
-        projection.check("project", x)?;
+        projection.check_for("project", x)?;
     }
     if x.m() == 0 {
         return Ok(());
@@ -53,46 +53,14 @@ pub fn project<const N: usize>(
     let all = projections.iter().map(|projection| work(projection.w, x.m())).sum();
     let jobs = projections.map(|projection| {
         let order = order(projection.w, x);
-        Job::new(exec, projection, (x, order), all)
+        projection.job(exec, (x, order), all)
     });
-    let count = |job: &Job<'_>| job.split.count();
-    run_all(exec, jobs.iter(), count, |job, task| job.run(exec, vectors, &job.split.piece(task)));
-    Ok(())
-}
-
-/// `y = act(gate) * up` for two projections of one input (their own `y` hold the factors afterwards): the first half of a
-/// gated feed-forward layer, each piece while it is in the cache.
-///
-/// # Errors
-/// As [`project`]; when `gate`, `up` and `y` differ in shape.
-pub fn project_gated(
-    exec: &Exec,
-    act: Activation,
-    x: &mut Activations,
-    (gate, up): (Projection<'_>, Projection<'_>),
-    y: &mut [f32],
-) -> Result<(), ShapeError> {
-    gate.check("project_gated", x)?;
-    up.check("project_gated", x)?;
-    ShapeError::check("project_gated", "up: rows", gate.w.rows(), up.w.rows())?;
-    ShapeError::check("project_gated", "y", gate.y.len(), y.len())?;
-    if x.m() == 0 {
-        return Ok(());
-    }
-    let Some(vectors) = Vectors::of(exec.isa) else {
-        let (gate, up) = (gate.by_reference(exec, x)?, up.by_reference(exec, x)?);
-        return elementwise::gated(exec, act, gate, up, y);
-    };
-    // One for both: a piece of one is a piece of the other.
-    let order = Order::of(exec, x.m(), [gate.w, up.w]);
-    x.make_for(exec, gate.w, order);
-    x.make_for(exec, up.w, order);
-    let (x, all) = ((&*x, order), work(gate.w, x.m()));
-    let (gate, up) = (Job::new(exec, gate, x, all), Job::new(exec, up, x, all));
-    let y = SharedOut::new(y);
-    exec.pool.run(gate.split.count(), &|task| {
-        gate.run_gated(&up, &y, (exec, act, vectors), &gate.split.piece(task));
-    });
+    run_all(
+        exec,
+        jobs.iter(),
+        |(job, _)| job.split.count(),
+        |(job, y), task| job.run(exec, vectors, &job.split.piece(task), *y),
+    );
     Ok(())
 }
 
@@ -114,10 +82,27 @@ pub(super) fn run_all<'j, J: 'j>(
 }
 
 impl<'a> Projection<'a> {
-    pub(super) fn check(&self, op: &'static str, x: &Activations) -> Result<(), ShapeError> {
-        ShapeError::check(op, "x: features of a token", self.w.cols(), x.k())?;
-        ShapeError::check(op, "y", x.m().saturating_mul(self.w.rows()), self.y.len())?;
-        self.bias.map_or(Ok(()), |bias| ShapeError::check(op, "bias", self.w.rows(), bias.len()))
+    /// Whether an input, weights and their bias, and a number of outputs fit.
+    pub(super) fn check(
+        op: &'static str,
+        x: &Activations,
+        (w, bias): (&Matrix, Option<&[f32]>),
+        y: usize,
+    ) -> Result<(), ShapeError> {
+        ShapeError::check(op, "x: features of a token", w.cols(), x.k())?;
+        ShapeError::check(op, "y", x.m().saturating_mul(w.rows()), y)?;
+        bias.map_or(Ok(()), |bias| ShapeError::check(op, "bias", w.rows(), bias.len()))
+    }
+
+    /// Whether it fits an input.
+    pub(super) fn check_for(&self, op: &'static str, x: &Activations) -> Result<(), ShapeError> {
+        Self::check(op, x, (self.w, self.bias), self.y.len())
+    }
+
+    /// Its pieces, of an input whose form has been made (as [`Job::new`]), and where they are written.
+    pub(super) fn job(self, exec: &Exec, x: (&'a Activations, Order), all: usize) -> (Job<'a>, Outputs<'a>) {
+        let Self { w, bias, y } = self;
+        (Job::new(exec, (w, bias), x, all), Outputs::all(y, w.rows()))
     }
 
     /// Where there are no vector instructions.
@@ -132,11 +117,10 @@ impl<'a> Projection<'a> {
 
 /// A projection cut into pieces.
 pub(super) struct Job<'a> {
-    product: Product<'a>,
+    w: &'a Matrix,
     bias: Option<&'a [f32]>,
-    m: usize,
-    rows: usize,
-    y: SharedOut<'a, f32>,
+    x: &'a Activations,
+    order: Order,
     pub split: Split,
 }
 
@@ -145,63 +129,32 @@ impl<'a> Job<'a> {
     /// [`work`] of all of them.
     pub fn new(
         exec: &Exec,
-        projection: Projection<'a>,
+        (w, bias): (&'a Matrix, Option<&'a [f32]>),
         (x, order): (&'a Activations, Order),
         all: usize,
     ) -> Self {
-        let Projection { w, bias, y } = projection;
-        let y = SharedOut::new(y);
-        let split = Split::of(exec, w, (x.m(), order), all);
-        Self { product: Product::new(w, x, y, order), bias, m: x.m(), rows: w.rows(), y, split }
+        Self { w, bias, x, order, split: Split::of(exec, w, (x.m(), order), all) }
     }
 
-    pub fn run(&self, exec: &Exec, vectors: Vectors, piece: &Piece) {
-        self.product.run(vectors, piece.clone());
+    /// Tokens.
+    pub fn m(&self) -> usize {
+        self.x.m()
+    }
+
+    /// Outputs of a token.
+    pub fn rows(&self) -> usize {
+        self.w.rows()
+    }
+
+    /// Computes a piece, which is the calling task's own, into `y`.
+    pub fn run(&self, exec: &Exec, vectors: Vectors, piece: &Piece, y: Outputs<'_>) {
+        Product::new(self.w, self.x, y, self.order).run(vectors, piece.clone());
         let Some(bias) = self.bias else { return };
-        for token in piece.tokens(self.m) {
+        let rows = piece.rows(self.rows());
+        for token in piece.tokens(self.m()) {
             // SAFETY: the piece is this task's.
-            let y = unsafe { self.outputs(token, piece) };
-            elementwise::add_rows(exec.isa, y, &bias[piece.rows(self.rows)]);
+            let y = unsafe { y.part(token, rows.clone()) };
+            elementwise::add_rows(exec.isa, y, &bias[rows.clone()]);
         }
-    }
-
-    /// A piece of this job, of `up`, and of `y = act(this) * up`, while it is in the cache.
-    pub fn run_gated(
-        &self,
-        up: &Job<'_>,
-        y: &SharedOut<'_, f32>,
-        (exec, act, vectors): (&Exec, Activation, Vectors),
-        piece: &Piece,
-    ) {
-        self.run(exec, vectors, piece);
-        up.run(exec, vectors, piece);
-        for token in piece.tokens(self.m) {
-            // SAFETY: a task has its own pieces of all three.
-            let (gate, up, y) = unsafe {
-                (self.outputs(token, piece), up.outputs(token, piece), self.part_of(y, token, piece))
-            };
-            elementwise::gated_rows(exec.isa, act, gate, up, y);
-        }
-    }
-
-    /// A piece's outputs of a token.
-    ///
-    /// # Safety
-    /// The piece is the calling task's own, and the part is not alive elsewhere.
-    #[allow(clippy::mut_from_ref)] // disjointness is the caller's promise
-    unsafe fn outputs(&self, token: usize, piece: &Piece) -> &mut [f32] {
-        // SAFETY: the caller's promise.
-        unsafe { self.part_of(&self.y, token, piece) }
-    }
-
-    /// The same part of another output of the same shape.
-    ///
-    /// # Safety
-    /// As [`Job::outputs`].
-    #[allow(clippy::mut_from_ref)] // disjointness is the caller's promise
-    unsafe fn part_of<'b>(&self, out: &'b SharedOut<'_, f32>, token: usize, piece: &Piece) -> &'b mut [f32] {
-        let rows = piece.rows(self.rows);
-        // SAFETY: the caller's promise.
-        unsafe { out.part(token * self.rows + rows.start, rows.len()) }
     }
 }

@@ -1,14 +1,14 @@
 //! Products of several inputs in one fork and join: the experts of a layer, side by side.
 use super::{
     Vectors,
+    gated::{self, Factor, GatedJob},
     product::work,
-    project::{Job, Projection, run_all},
+    project::{Projection, run_all},
 };
 use crate::{
     activations::{Activations, Order},
-    elementwise::{self, Activation},
+    elementwise::Activation,
     exec::{Exec, ShapeError},
-    out::SharedOut,
 };
 
 /// Products of one fork and join, at most; more come in turns. Enough for the experts that a token visits.
@@ -19,10 +19,10 @@ const AT_ONCE: usize = 16;
 pub struct GatedProjection<'a> {
     /// Number of the input.
     pub input: usize,
-    /// The factor that the activation is applied to; its own `y` holds it before that.
-    pub gate: Projection<'a>,
+    /// The factor that the activation is applied to.
+    pub gate: Factor<'a>,
     /// The other factor; of the same shape.
-    pub up: Projection<'a>,
+    pub up: Factor<'a>,
     /// `[m][rows]`, m being the input's.
     pub y: &'a mut [f32],
 }
@@ -39,7 +39,7 @@ pub fn project_each<'a>(
 ) -> Result<(), ShapeError> {
     in_turns(projections, |batch| {
         for (input, projection) in batch.iter().flatten() {
-            projection.check("project_each", of(inputs, *input)?)?;
+            projection.check_for("project_each", of(inputs, *input)?)?;
         }
         let Some(vectors) = Vectors::of(exec.isa) else {
             for (input, projection) in batch.iter_mut().filter_map(Option::take) {
@@ -58,12 +58,14 @@ pub fn project_each<'a>(
             let (input, projection) = entry.take().filter(|(input, _)| inputs[*input].m() > 0)?;
             let x = &inputs[input];
             let order = order(projection.w, x);
-            Some(Job::new(exec, projection, (x, order), all))
+            Some(projection.job(exec, (x, order), all))
         });
-        let count = |job: &Job<'_>| job.split.count();
-        run_all(exec, jobs.iter().flatten(), count, |job, task| {
-            job.run(exec, vectors, &job.split.piece(task));
-        });
+        run_all(
+            exec,
+            jobs.iter().flatten(),
+            |(job, _)| job.split.count(),
+            |(job, y), task| job.run(exec, vectors, &job.split.piece(task), *y),
+        );
         Ok(())
     })
 }
@@ -81,40 +83,26 @@ pub fn project_gated_each<'a>(
     const OP: &str = "project_gated_each";
     in_turns(networks, |batch| {
         for GatedProjection { input, gate, up, y } in batch.iter().flatten() {
-            gate.check(OP, of(inputs, *input)?)?;
-            up.check(OP, &inputs[*input])?;
-            ShapeError::check(OP, "up: rows", gate.w.rows(), up.w.rows())?;
-            ShapeError::check(OP, "y", gate.y.len(), y.len())?;
+            gated::check(OP, of(inputs, *input)?, (gate, up), y)?;
         }
         let Some(vectors) = Vectors::of(exec.isa) else {
             for GatedProjection { input, gate, up, y } in batch.iter_mut().filter_map(Option::take) {
-                let x = &inputs[input];
-                let (gate, up) = (gate.by_reference(exec, x)?, up.by_reference(exec, x)?);
-                elementwise::gated(exec, act, gate, up, y)?;
+                gated::by_reference(exec, act, &inputs[input], (gate, up), y)?;
             }
             return Ok(());
         };
-        let order = |gate, up, x: &Activations| Order::of(exec, x.m(), [gate, up]);
         for GatedProjection { input, gate, up, .. } in batch.iter().flatten() {
-            let x = &mut inputs[*input];
-            let order = order(gate.w, up.w, x);
-            x.make_for(exec, gate.w, order);
-            x.make_for(exec, up.w, order);
+            gated::make_for(exec, &mut inputs[*input], (gate, up));
         }
         let works = batch.iter().flatten().map(|network| work(network.gate.w, inputs[network.input].m()));
         let all = works.sum();
         let jobs = batch.each_mut().map(|entry| {
             let GatedProjection { input, gate, up, y } = entry.take()?;
             let x = Some(&inputs[input]).filter(|x| x.m() > 0)?;
-            let x = (x, order(gate.w, up.w, x));
-            Some((Job::new(exec, gate, x, all), Job::new(exec, up, x, all), SharedOut::new(y)))
+            Some(GatedJob::new(exec, x, (gate, up), y, all))
         });
-        run_all(
-            exec,
-            jobs.iter().flatten(),
-            |(gate, ..)| gate.split.count(),
-            |(gate, up, y), task| gate.run_gated(up, y, (exec, act, vectors), &gate.split.piece(task)),
-        );
+        let run = |job: &GatedJob<'_>, task| job.run((exec, act, vectors), task);
+        run_all(exec, jobs.iter().flatten(), GatedJob::count, run);
         Ok(())
     })
 }
@@ -157,6 +145,10 @@ mod tests {
     const COLS: usize = 130;
     const ROWS: usize = 90;
 
+    fn factors<'a>([gate, up]: &'a [Matrix; 2], bias: &'a [f32]) -> [Factor<'a>; 2] {
+        [(gate, Some(bias)), (up, None)].map(|(w, bias)| Factor { w, bias, kept: None })
+    }
+
     /// More networks than go at once, of inputs of different lengths (none among them), every format beside others.
     #[test]
     fn side_by_side_and_one_after_the_other_are_equal() {
@@ -178,29 +170,24 @@ mod tests {
             let outputs = || -> Vec<Vec<f32>> {
                 networks.iter().map(|&(input, ..)| vec![f32::NAN; lengths[input] * ROWS]).collect()
             };
-            let [mut gates, mut ups, mut gated, mut plain] = [(); 4].map(|()| outputs());
+            let [mut gated, mut plain] = [(); 2].map(|()| outputs());
             let each = networks.iter().zip(&mut plain);
             let each = each.map(|((input, [w, _], bias), y)| (*input, Projection { w, bias: Some(bias), y }));
             project_each(&exec, &mut inputs, each).unwrap();
-            let each = networks.iter().zip(&mut gates).zip(&mut ups).zip(&mut gated);
-            let each = each.map(|((((input, [gate, up], bias), g), u), y)| GatedProjection {
-                input: *input,
-                gate: Projection { w: gate, bias: Some(bias), y: g },
-                up: Projection { w: up, bias: None, y: u },
-                y,
+            let each = networks.iter().zip(&mut gated);
+            let each = each.map(|((input, matrices, bias), y)| {
+                let [gate, up] = factors(matrices, bias);
+                GatedProjection { input: *input, gate, up, y }
             });
             project_gated_each(&exec, Activation::Silu, &mut inputs, each).unwrap();
 
-            let [mut gate_y, mut up_y, mut expected] = [(); 3].map(|()| outputs());
-            for (i, (input, [gate, up], bias)) in networks.iter().enumerate() {
+            let mut expected = outputs();
+            for (i, (input, matrices, bias)) in networks.iter().enumerate() {
                 let x = &mut inputs[*input];
-                let factors = (
-                    Projection { w: gate, bias: Some(bias), y: &mut gate_y[i] },
-                    Projection { w: up, bias: None, y: &mut up_y[i] },
-                );
-                project_gated(&exec, Activation::Silu, x, factors, &mut expected[i]).unwrap();
+                let both = factors(matrices, bias).into();
+                project_gated(&exec, Activation::Silu, x, both, &mut expected[i]).unwrap();
                 assert_eq!(bits(&gated[i]), bits(&expected[i]), "gated, network {i}, {exec:?}");
-                let to = Projection { w: gate, bias: Some(bias), y: &mut expected[i] };
+                let to = Projection { w: &matrices[0], bias: Some(bias), y: &mut expected[i] };
                 project(&exec, x, [to]).unwrap();
                 assert_eq!(bits(&plain[i]), bits(&expected[i]), "network {i}, {exec:?}");
             }
@@ -213,7 +200,7 @@ mod tests {
         let w = random_matrix(&mut Random(3), "f32".parse().unwrap(), 4, 8);
         let mut inputs = [Activations::new()];
         inputs[0].set(2, 8).fill(0.0);
-        let (mut y, mut z) = ([0.0; 8], [0.0; 8]);
+        let mut y = [0.0; 8];
         let mut project = |input, y: &mut [f32]| {
             project_each(&exec, &mut inputs, [(input, Projection { w: &w, bias: None, y })])
         };
@@ -224,8 +211,8 @@ mod tests {
         let mut y_of_other_length = [0.0; 4];
         let network = GatedProjection {
             input: 0,
-            gate: Projection { w: &w, bias: None, y: &mut y },
-            up: Projection { w: &w, bias: None, y: &mut z },
+            gate: Factor { w: &w, bias: None, kept: None },
+            up: Factor { w: &w, bias: None, kept: None },
             y: &mut y_of_other_length,
         };
         let error = project_gated_each(&exec, Activation::Silu, &mut inputs, [network]).unwrap_err();

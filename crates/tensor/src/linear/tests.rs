@@ -3,13 +3,14 @@ use chalot_simd::Isa;
 use half::f16;
 
 use super::{
+    outputs::Outputs,
     product::{Piece, Product},
     *,
 };
 use crate::{
     activations::Order,
     elementwise::{self, Activation},
-    matrix::{Format, MatrixSpec, Packing, ScaleBy},
+    matrix::{Format, MatrixSpec, Packing, ScaleBy, TILE_ROWS},
     norm::{rms_norm, rms_norm_for},
     testing::{Random, bits, formats, random_matrix},
 };
@@ -321,7 +322,7 @@ fn tasks_write_their_own_rows_only() {
                     }
                     let mut y = vec![f32::NAN; m * rows];
                     let piece = Piece { tiles: tiles.clone(), tokens: tokens.clone() };
-                    Product::new(&w, &input, SharedOut::new(&mut y), order).run(vectors, piece);
+                    Product::new(&w, &input, Outputs::all(&mut y, rows), order).run(vectors, piece);
                     for (at, y) in y.iter().enumerate() {
                         let is_own = tiles.contains(&(at % rows / TILE_ROWS));
                         let expected = if is_own { expected[at] } else { f32::NAN };
@@ -347,11 +348,10 @@ fn a_gated_pair_may_be_of_two_kinds() {
     for exec in executors() {
         let mut input = Activations::new();
         input.set(m, cols).copy_from_slice(&x);
-        let [mut g, mut u, mut y, mut expected] = [(); 4].map(|()| vec![f32::NAN; m * rows]);
+        let [mut y, mut expected] = [(); 2].map(|()| vec![f32::NAN; m * rows]);
         for (gate, up) in [(&gate, &up), (&up, &gate)] {
-            let factors =
-                (Projection { w: gate, bias: None, y: &mut g }, Projection { w: up, bias: None, y: &mut u });
-            project_gated(&exec, Activation::Silu, &mut input, factors, &mut y).unwrap();
+            let factors = [gate, up].map(|w| Factor { w, bias: None, kept: None });
+            project_gated(&exec, Activation::Silu, &mut input, factors.into(), &mut y).unwrap();
             let (left, right) = (reference(gate, &x), reference(up, &x));
             elementwise::gated(&exec, Activation::Silu, &left, &right, &mut expected).unwrap();
             assert!(bits(&y) == bits(&expected), "{exec:?}");
@@ -401,6 +401,10 @@ fn to<'a>(w: &'a Matrix, bias: Option<&'a [f32]>, y: &'a mut [f32]) -> Projectio
     Projection { w, bias, y }
 }
 
+fn factor<'a>(w: &'a Matrix, bias: Option<&'a [f32]>, kept: Option<&'a mut Vec<f32>>) -> Factor<'a> {
+    Factor { w, bias, kept: kept.map(Vec::as_mut_slice) }
+}
+
 /// Each fused form gives the bits of its parts.
 #[test]
 fn fused_products_equal_their_parts() {
@@ -437,9 +441,48 @@ fn fused_products_equal_their_parts() {
             let mut gated = vec![f32::NAN; m * 90];
             let mut expected = gated.clone();
             elementwise::gated(&exec, Activation::Silu, &ya, &yb, &mut expected).unwrap();
-            let factors = (to(&a, Some(&bias[..]), &mut pa), to(&b, None, &mut pb));
+            let factors = (factor(&a, Some(&bias[..]), None), factor(&b, None, None));
             project_gated(&exec, Activation::Silu, &mut input, factors, &mut gated).unwrap();
             assert!(bits(&gated) == bits(&expected), "project_gated, {m} tokens, {exec:?}");
+        }
+    }
+}
+
+/// Factors may be kept or not, one or both; more outputs than are made at once, and rows that end within a tile.
+#[test]
+fn factors_are_kept_where_somebody_wants_them() {
+    let mut random = Random(12);
+    let (rows, cols) = (329, 70);
+    for (format, m) in
+        [("trit2/tensor", 300), ("trit5/64", 5), ("int4m/32", 130), ("int8/row", 40), ("f16", 300)]
+    {
+        let format = format.parse().unwrap();
+        let x = random.floats(m * cols);
+        let [gate, up] = [(); 2].map(|()| random_matrix(&mut random, format, rows, cols));
+        let bias = random.floats(rows);
+        let with_bias = |mut y: Vec<f32>| {
+            y.chunks_exact_mut(rows).for_each(|y| y.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));
+            y
+        };
+        let (ya, yb) = (reference(&gate, &x), with_bias(reference(&up, &x)));
+        for exec in Isa::available().into_iter().flat_map(|isa| [Exec::new(isa, 1), Exec::new(isa, 3)]) {
+            let mut expected = vec![f32::NAN; m * rows];
+            elementwise::gated(&exec, Activation::Silu, &ya, &yb, &mut expected).unwrap();
+            let mut input = Activations::new();
+            input.set(m, cols).copy_from_slice(&x);
+            for kept in [[true, true], [true, false], [false, true], [false, false]] {
+                let [mut a, mut b, mut y] = [(); 3].map(|()| vec![f32::NAN; m * rows]);
+                let factors = (
+                    factor(&gate, None, kept[0].then_some(&mut a)),
+                    factor(&up, Some(&bias), kept[1].then_some(&mut b)),
+                );
+                project_gated(&exec, Activation::Silu, &mut input, factors, &mut y).unwrap();
+                assert!(bits(&y) == bits(&expected), "{format}, {m} tokens, {exec:?}");
+                for (found, factor, kept) in [(a, &ya, kept[0]), (b, &yb, kept[1])] {
+                    let expected = if kept { bits(factor) } else { bits(&vec![f32::NAN; m * rows]) };
+                    assert!(bits(&found) == expected, "{format}, {m} tokens, {exec:?}");
+                }
+            }
         }
     }
 }
@@ -476,12 +519,17 @@ fn fused_products_of_wrong_shapes_are_errors() {
     let (three, two) = (matrix(3), matrix(2));
     let mut x = Activations::new();
     x.set(2, 4).fill(0.0);
-    let (mut a, mut b, mut y) = ([0.0; 6], [0.0; 4], [0.0; 6]);
+    let (mut a, mut y) = ([0.0; 6], [0.0; 6]);
     let bias = [0.0; 2];
     let error = project(&exec, &mut x, [Projection { w: &three, bias: Some(&bias), y: &mut a }]).unwrap_err();
     assert_eq!((error.what, error.expected, error.found), ("bias", 3, 2));
-    let factors =
-        (Projection { w: &three, bias: None, y: &mut a }, Projection { w: &two, bias: None, y: &mut b });
-    let error = project_gated(&exec, Activation::Relu2, &mut x, factors, &mut y).unwrap_err();
-    assert_eq!(error.what, "up: rows");
+    let mut gated = |gate, up, y: &mut [f32]| {
+        project_gated(&exec, Activation::Relu2, &mut x, (gate, up), y).unwrap_err().what
+    };
+    let plain = |w| factor(w, None, None);
+    assert_eq!(gated(plain(&three), plain(&two), &mut y), "up: rows");
+    assert_eq!(gated(plain(&three), plain(&three), &mut y[..5]), "y");
+    assert_eq!(gated(plain(&three), factor(&three, Some(&bias), None), &mut y), "bias");
+    let mut kept = vec![0.0; 5];
+    assert_eq!(gated(factor(&three, None, Some(&mut kept)), plain(&three), &mut y), "a factor that is kept");
 }

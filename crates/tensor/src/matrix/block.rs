@@ -63,10 +63,10 @@ impl Coding {
         bytes
     }
 
-    /// The unsigned codes of a block, whatever its bytes; quads that the coding does not have are zero.
+    /// The unsigned codes of some bytes of a block, whatever they are; quads that the coding does not have are zero.
     #[inline]
-    pub fn unpack(self, bytes: &[u8; BLOCK]) -> Codes {
-        let mut codes = NO_CODES;
+    pub fn unpack<const N: usize>(self, bytes: &[u8; N]) -> [[u8; N]; MAX_QUADS] {
+        let mut codes = [[0; N]; MAX_QUADS];
         for (i, &byte) in bytes.iter().enumerate() {
             match self {
                 Coding::Int8 => codes[0][i] = byte,

@@ -174,11 +174,8 @@ impl Matrix {
             let first = segment * blocks.segment_cols;
             let end = self.cols().min(first + blocks.segment_cols);
             for (packed, first) in packed.iter().zip((first..end).step_by(4 * blocks.quads)) {
-                let unpacked = coding.unpack(packed);
-                let mut codes = [[0; 4]; block::MAX_QUADS];
-                for (codes, quad) in codes.iter_mut().zip(unpacked) {
-                    *codes = std::array::from_fn(|c| i16::from(quad[lane + c]) - zero);
-                }
+                let bytes: [u8; 4] = std::array::from_fn(|c| packed[lane + c]);
+                let codes = coding.unpack(&bytes).map(|quad| quad.map(|code| i16::from(code) - zero));
                 each(segment, first, &codes.as_flattened()[..(4 * blocks.quads).min(end - first)]);
             }
         }

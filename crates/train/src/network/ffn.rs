@@ -12,7 +12,7 @@
 use chalot_tensor::Activations;
 use chalot_tensor::elementwise::{Activation, gated};
 use chalot_tensor::exec::ShapeError;
-use chalot_tensor::linear::{Projection, project, project_gated};
+use chalot_tensor::linear::{Factor, Projection, project, project_gated};
 
 use super::Context;
 use super::parameter::FfnIds;
@@ -69,7 +69,7 @@ pub(super) fn forward(
     out: &mut [f32],
 ) -> Result<(), ShapeError> {
     let u = room(u, gate.len());
-    let to = |id, y| Projection { w: cx.matrix(id), bias: None, y };
+    let to = |id, kept| Factor { w: cx.matrix(id), bias: None, kept: Some(kept) };
     project_gated(cx.exec, Activation::Relu2, x, (to(ids.gate, gate), to(ids.up, up)), u)?;
     normed_input(cx, u, sub_norm(cx, ids), inner, cx.matrix(ids.down))?;
     project(cx.exec, inner, [Projection { w: cx.matrix(ids.down), bias: None, y: out }])

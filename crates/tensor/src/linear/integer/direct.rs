@@ -9,7 +9,7 @@ use crate::{
     linear::{
         PREFETCH,
         lanes::{Kernel, ProductLanes, Quad},
-        store_tiles,
+        outputs::store_tiles,
         weights::{Code, Scales, V},
     },
     math::lanes::Lanes,

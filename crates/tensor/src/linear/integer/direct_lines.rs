@@ -16,7 +16,7 @@ use crate::{
             self, Kernel, LINE, LINE_TOKENS, ProductLanes,
             amx::{Amx, SumTile, Tiles, TokenLines, UNDER_WAY},
         },
-        store_tiles,
+        outputs::store_tiles,
         weights::{Code, Scales},
     },
     math::lanes::Lanes,

@@ -16,11 +16,13 @@ pub(super) use self::{direct::DirectTask, panel::PanelTask};
 pub(super) use self::{direct_lines::DirectLinesTask, panel_lines::PanelLinesTask};
 use chalot_simd::prefetch;
 
-use super::lanes::{ProductLanes, Range};
+use super::{
+    lanes::{ProductLanes, Range},
+    outputs::Outputs,
+};
 use crate::{
     activations::Quantized,
     matrix::{BLOCK, Matrix, TILE_ROWS},
-    out::SharedOut,
 };
 
 /// One product of an integer matrix.
@@ -32,7 +34,7 @@ pub(super) struct Integer<'a, S> {
     pub zero: i32,
     pub x: &'a Quantized,
     pub m: usize,
-    pub y: SharedOut<'a, f32>,
+    pub y: Outputs<'a>,
 }
 
 /// Where the sums of `T` tokens and codes of range `C` start.
@@ -51,9 +53,8 @@ fn first_sums<P: ProductLanes, C: Range, const T: usize>(p: P, zero: i32, qsums:
 #[inline(always)]
 fn prefetch_outputs<S>(product: &Integer<'_, S>, tiles: &ops::Range<usize>, tokens: &ops::Range<usize>) {
     for token in tokens.clone() {
-        let row = product.y.pointer().wrapping_add(token * product.w.rows());
         for tile in tiles.clone() {
-            prefetch(row.wrapping_add(tile * TILE_ROWS));
+            prefetch(product.y.address(token, tile * TILE_ROWS));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     linear::{
         Aligned, PANEL_TOKEN_TILES,
         lanes::{self, Kernel, ProductLanes, Quad},
-        store_tiles,
+        outputs::store_tiles,
         weights::{Code, Scales},
     },
     math::lanes::Lanes,

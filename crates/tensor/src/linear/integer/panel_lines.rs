@@ -15,7 +15,7 @@ use crate::{
             Kernel, LINE, LINE_TOKENS, ProductLanes,
             amx::{Amx, SumTile, Tiles, TokenLines, UNDER_WAY, WeightTile},
         },
-        store_tiles,
+        outputs::store_tiles,
         weights::{Code, Scales, V},
     },
     math::lanes::Lanes,
@@ -31,7 +31,7 @@ const LINES: usize = 10;
 /// Tiles of rows, line by line.
 type Panel = [[WeightTile; LINES]; R];
 /// Outputs of a tile of tokens.
-type Outputs = [[f32; TILE_ROWS]; LINE_TOKENS];
+type OutputTile = [[f32; TILE_ROWS]; LINE_TOKENS];
 
 /// Some tiles of rows against some tiles of tokens.
 pub(in crate::linear) struct PanelLinesTask<'a, C, S, const Q: usize> {
@@ -223,7 +223,7 @@ fn store<P: ProductLanes, S>(
 ) {
     let (rows, row) = (product.w.rows(), tiles.start * TILE_ROWS);
     // SAFETY: a task has its own tiles of rows and of tokens.
-    let out = unsafe { product.y.part(token * rows + row, (tiles.end * TILE_ROWS).min(rows) - row) };
+    let out = unsafe { product.y.part(token, row..(tiles.end * TILE_ROWS).min(rows)) };
     for (out, output) in out.chunks_mut(TILE_ROWS).zip(outputs) {
         match out.try_into() {
             Ok(out) => p.floats().store(output, out),
@@ -245,7 +245,7 @@ struct Groups<'a, 'b, S, const COLUMNS: usize> {
     panel: &'a Panel,
     amx: &'a Tiles<COLUMNS>,
     /// By tiles of tokens: the sums of the segments before.
-    outputs: &'a mut [[Outputs; R]],
+    outputs: &'a mut [[OutputTile; R]],
 }
 
 impl<S: Scales, const COLUMNS: usize> Kernel for Groups<'_, '_, S, COLUMNS> {
