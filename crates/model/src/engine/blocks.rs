@@ -53,7 +53,8 @@ pub(super) fn attention_block(
 ) -> Result<(), ShapeError> {
     let Pass { exec, config, first_position, m, clock, .. } = *pass;
     let Scratch { normed, out, attention: buffers, .. } = scratch;
-    rms_norm_for(exec, hidden, &weights.norm, config.norm_eps, normed, &weights.q.weight)?;
+    let inputs = [&weights.q.weight, &weights.k.weight, &weights.v.weight];
+    rms_norm_for(exec, hidden, &weights.norm, config.norm_eps, normed, &inputs)?;
     clock.lap(Step::Norms);
     read_ahead(exec, m, [&weights.o.weight]);
     query_key_value(pass, index, weights, normed, buffers)?;
@@ -77,7 +78,7 @@ pub(super) fn attention_block(
             let rows = room(spare, q_len);
             attend(rows)?;
             clock.lap(Step::Attention);
-            rms_norm_for(exec, rows, sub_norm, config.norm_eps, attended, &weights.o.weight)?;
+            rms_norm_for(exec, rows, sub_norm, config.norm_eps, attended, &[&weights.o.weight])?;
             clock.lap(Step::Norms);
         }
         None => {
@@ -141,7 +142,7 @@ pub(super) fn ffn_block(
                 prefetcher.await_more(index, 0..1, &mut [false]);
                 clock.lap(Step::Waiting);
             }
-            rms_norm_for(exec, hidden, &layer.ffn_norm, eps, normed, &ffn.gate.weight)?;
+            rms_norm_for(exec, hidden, &layer.ffn_norm, eps, normed, &[&ffn.gate.weight, &ffn.up.weight])?;
             clock.lap(Step::Norms);
             let FfnBuffers { spare, inner } = buffers;
             read_ahead(exec, m, [&ffn.down.weight]);
@@ -207,7 +208,7 @@ fn gate_and_up(
             let rows = room(spare, m * width);
             project_gated(exec, config.activation, x, factors, rows)?;
             clock.lap(Step::GateAndUp);
-            rms_norm_for(exec, rows, sub_norm, config.norm_eps, inner, &ffn.down.weight)?;
+            rms_norm_for(exec, rows, sub_norm, config.norm_eps, inner, &[&ffn.down.weight])?;
             clock.lap(Step::Norms);
         }
         None => {

@@ -196,7 +196,7 @@ impl<'a> Batch<'a> {
             let networks = self.networks().zip(rows(self.groups, spares, width)).zip(inner.iter_mut());
             for (_, (((network, _), rows), inner)) in networks.enumerate().filter(|(place, _)| now(*place)) {
                 if let Some(norm) = &network.sub_norm {
-                    rms_norm_for(exec, rows, norm, config.norm_eps, inner, &network.down.weight)?;
+                    rms_norm_for(exec, rows, norm, config.norm_eps, inner, &[&network.down.weight])?;
                 }
             }
             clock.lap(Step::Norms);
@@ -218,11 +218,10 @@ impl<'a> Batch<'a> {
                 continue;
             }
             let visits = &visits[group.visits.start - start..group.visits.end - start];
-            let gate = &self.experts.experts[group.expert].gate.weight;
-            input.fill(self.pass.exec, (visits.len(), hidden), gate, &|first, rows| {
-                for (visit, row) in visits[first..].iter().zip(rows.chunks_exact_mut(hidden)) {
-                    row.copy_from_slice(&x[visit.token * hidden..][..hidden]);
-                }
+            let GatedFfn { gate, up, .. } = &self.experts.experts[group.expert];
+            let factors = [&gate.weight, &up.weight];
+            input.fill(self.pass.exec, (visits.len(), hidden), &factors, &|visit, row| {
+                row.copy_from_slice(&x[visits[visit].token * hidden..][..hidden]);
             });
         }
     }

@@ -297,7 +297,7 @@ impl Engine {
         let rows = hidden.len() / config.hidden_size;
         let logits = room(logits, rows * head.rows());
         let clock = Clock::start(profile.as_ref());
-        rms_norm_for(exec, hidden, &model.final_norm, config.norm_eps, normed, head)?;
+        rms_norm_for(exec, hidden, &model.final_norm, config.norm_eps, normed, &[head])?;
         clock.lap(Step::Norms);
         matmul(exec, head, normed, logits)?;
         if let Some(cap) = config.final_soft_cap {

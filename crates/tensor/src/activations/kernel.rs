@@ -11,28 +11,28 @@ use crate::{
 /// Quads in a vector of floats.
 const VECTOR_QUADS: usize = LANES / 4;
 
-/// Quantizes the tokens of one tile.
-pub(super) struct QuantizeTile<'a> {
+/// Quantizes a token of a part.
+pub(super) struct QuantizeToken<'a> {
     pub segments: Segments,
-    pub tokens: usize,
-    /// `[tokens][k]`
+    /// Which of the part.
+    pub t: usize,
+    /// `[k]`
     pub x: &'a [f32],
     pub out: QuantizedTileMut<'a>,
 }
 
-impl Kernel for QuantizeTile<'_> {
+impl Kernel for QuantizeToken<'_> {
     #[inline(always)]
     fn run<P: ProductLanes, const R: usize, const D: usize>(self, p: P) {
-        let Self { segments, tokens, x, out } = self;
+        let Self { segments, t, x, out } = self;
+        let tokens = out.factors.len() / segments.count();
         if segments.order == Order::Lines {
-            return quantize_lines(p, segments, x, out);
+            return quantize_lines(p, segments, (t, tokens), x, out);
         }
-        for (t, x) in x.chunks_exact(segments.k).enumerate() {
-            for (segment, x) in x.chunks(segments.cols).enumerate() {
-                let quads = &mut out.quads[segment * segments.quads * tokens..][..segments.quads * tokens];
-                let at = segment * tokens + t;
-                (out.factors[at], out.sums[at]) = quantize(p, segments.by_token, x, &mut quads[t..], tokens);
-            }
+        for (segment, x) in x.chunks(segments.cols).enumerate() {
+            let quads = &mut out.quads[segment * segments.quads * tokens..][..segments.quads * tokens];
+            let at = segment * tokens + t;
+            (out.factors[at], out.sums[at]) = quantize(p, segments.by_token, x, &mut quads[t..], tokens);
         }
     }
 }
@@ -65,28 +65,31 @@ fn quantize<P: ProductLanes>(
     (1.0 / scale, p.total(sums))
 }
 
-/// The tokens `x` of one part, each in lines of its own.
+/// Token `t` of a part that has room for `room`, in lines of its own.
 #[inline(always)]
-fn quantize_lines<P: ProductLanes>(p: P, segments: Segments, x: &[f32], out: QuantizedTileMut<'_>) {
-    let room = out.factors.len() / segments.count();
-    let vectors = out.quads.as_chunks_mut::<VECTOR_QUADS>().0;
-    let tokens = vectors.chunks_exact_mut(segments.token_quads() / VECTOR_QUADS);
-    for (t, (x, vectors)) in x.chunks_exact(segments.k).zip(tokens).enumerate() {
-        let mut vectors = vectors.iter_mut();
-        for (segment, x) in x.chunks(segments.cols).enumerate() {
-            let scale = scale(p, segments.by_token, x);
-            let mut sums = p.splat(0);
-            for (x, vector) in x.chunks(LANES).zip(&mut vectors) {
-                *vector = match scale {
-                    Some(scale) => integers(p, x, scale, &mut sums),
-                    None => Default::default(),
-                };
-            }
-            out.factors[segment * room + t] = scale.map_or(0.0, |scale| 1.0 / scale);
-            out.sums[segment * room + t] = p.total(sums);
+fn quantize_lines<P: ProductLanes>(
+    p: P,
+    segments: Segments,
+    (t, room): (usize, usize),
+    x: &[f32],
+    out: QuantizedTileMut<'_>,
+) {
+    let len = segments.token_quads();
+    let (vectors, _) = out.quads[t * len..][..len].as_chunks_mut::<VECTOR_QUADS>();
+    let mut vectors = vectors.iter_mut();
+    for (segment, x) in x.chunks(segments.cols).enumerate() {
+        let scale = scale(p, segments.by_token, x);
+        let mut sums = p.splat(0);
+        for (x, vector) in x.chunks(LANES).zip(&mut vectors) {
+            *vector = match scale {
+                Some(scale) => integers(p, x, scale, &mut sums),
+                None => Default::default(),
+            };
         }
-        vectors.for_each(|vector| *vector = Default::default());
+        out.factors[segment * room + t] = scale.map_or(0.0, |scale| 1.0 / scale);
+        out.sums[segment * room + t] = p.total(sums);
     }
+    vectors.for_each(|vector| *vector = Default::default());
 }
 
 /// What a segment is multiplied by; `None` where it is zero.

@@ -4,14 +4,14 @@ pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::{cell::Cell, ops::Range};
 
 use chalot_simd::{AlignedVec, Isa, IsaKind};
 
 #[cfg(target_arch = "x86_64")]
 use crate::linear::lanes::amx::TokenLines;
 use crate::{
-    exec::Exec,
+    exec::{Exec, ShapeError},
     linear::lanes::{LINE, LINE_TOKENS, Quad, Vectors},
     matrix::{Format, Matrix},
     out::SharedOut,
@@ -21,6 +21,11 @@ use crate::{
 pub(crate) const MAX_TOKENS: usize = 6;
 /// Elements below which a form is made by the calling thread alone: a few microseconds of work.
 const PARALLEL: usize = 32 * 1024;
+
+thread_local! {
+    /// A token whose floats nobody keeps.
+    static TOKEN: Cell<AlignedVec<f32>> = Cell::default();
+}
 
 /// The input of products, `x[m][k]`: m tokens of k features.
 ///
@@ -52,6 +57,7 @@ const PARALLEL: usize = 32 * 1024;
 pub struct Activations {
     m: usize,
     k: usize,
+    /// `[m][k]`, or nothing where only a form was wanted.
     x: AlignedVec<f32>,
     /// The floats by token tiles, `[tile][k][tokens of the tile]`.
     tiled: AlignedVec<f32>,
@@ -72,50 +78,67 @@ impl Activations {
     /// # Panics
     /// When `m * k` floats exceed the address space.
     pub fn set(&mut self, m: usize, k: usize) -> &mut [f32] {
+        self.begin(m, k, true);
+        &mut self.x
+    }
+
+    fn begin(&mut self, m: usize, k: usize, keep: bool) {
         let Some(len) = m.checked_mul(k) else { panic!("{m} x {k} activations exceed the address space") };
         (self.m, self.k) = (m, k);
         self.tiled_is_fresh = false;
         self.quantized.iter_mut().for_each(|form| form.is_fresh = false);
-        self.x.resize_dirty(len);
-        &mut self.x
+        self.x.resize_dirty(if keep { len } else { 0 });
     }
 
-    /// As [`Activations::set`], written by `rows(first token, rows of some tokens)`; and the form that the weights `w` meet
-    /// (which have `k` columns) is made of these rows while they are in the cache. On all threads when there is enough
-    /// to do.
+    /// As [`Activations::set`], each token written by `write(token, its features)`, for products with `weights` (which have `k`
+    /// columns). Their 8-bit form is made of a token while it is in the cache; where they all meet the same one, the floats
+    /// are not kept, and a product with other weights is an error. On all threads when there is enough to do.
     ///
     /// # Panics
-    /// As [`Activations::set`]; when `w` has another number of columns.
+    /// As [`Activations::set`]; when some of the weights have another number of columns.
     pub fn fill(
         &mut self,
         exec: &Exec,
         (m, k): (usize, usize),
-        w: &Matrix,
-        rows: &(dyn Fn(usize, &mut [f32]) + Sync),
+        weights: &[&Matrix],
+        write: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
-        assert_eq!(w.cols(), k, "columns of the weights and features of a token");
-        self.set(m, k);
-        let order = Order::of(exec, m, [w]);
+        assert!(weights.iter().all(|w| w.cols() == k), "columns of the weights and features of a token");
+        let form_of = |w: &&Matrix| {
+            let is_integer = w.format().scale_by().is_some();
+            is_integer.then(|| Segments::of(w, Order::of(exec, m, [*w])))
+        };
+        let mut forms = weights.iter().map(form_of);
+        let first = forms.next().flatten();
+        let keep = first.is_none() || forms.any(|form| form != first) || Vectors::of(exec.isa).is_none();
+        self.begin(m, k, keep);
+        let order = first.map_or(Order::Quads, |segments| segments.order);
         let fill = |x: &mut [f32], out: Option<QuantizedOut<'_>>| {
             let x = SharedOut::new(x);
-            for_parts(exec, order, (m, k), &|tokens| {
-                // SAFETY: parts are disjoint, and each is made by one task.
-                let x = unsafe { x.part(tokens.start * k, tokens.len() * k) };
-                rows(tokens.start, x);
-                if let Some(out) = &out {
-                    // SAFETY: as above.
-                    unsafe { out.part(exec.isa, &tokens, x) };
+            for_parts(exec, order, (m, k), &|part| {
+                let mut own = TOKEN.take();
+                own.resize_dirty(if keep { 0 } else { k });
+                for token in part.clone() {
+                    // SAFETY: parts are disjoint, and each is made by one task.
+                    let x = if keep { unsafe { x.part(token * k, k) } } else { &mut own };
+                    write(token, x);
+                    if let Some(out) = &out {
+                        // SAFETY: as above.
+                        unsafe { out.token(exec.isa, &part, token, x) };
+                    }
                 }
+                TOKEN.set(own);
             });
         };
-        if w.format().scale_by().is_none() {
-            return fill(&mut self.x, None);
+        match first {
+            None => fill(&mut self.x, None),
+            Some(segments) => {
+                self.renew(segments, |this, form| fill(&mut this.x, Some(form.begin(segments, m))));
+            }
         }
-        let segments = Segments::of(w, order);
-        self.renew(segments, |this, form| fill(&mut this.x, Some(form.begin(segments, m))));
     }
 
-    /// The floats, `[m][k]`.
+    /// The floats, `[m][k]`; none where [`Activations::fill`] kept none.
     pub fn as_f32(&self) -> &[f32] {
         &self.x
     }
@@ -130,14 +153,30 @@ impl Activations {
         self.k
     }
 
+    /// The floats, `[m][k]`.
+    ///
+    /// # Errors
+    /// When they were not kept.
+    pub(crate) fn floats(&self) -> Result<&[f32], ShapeError> {
+        let what = "the input, of which only the form for other weights was kept,";
+        ShapeError::check("product", what, self.m * self.k, self.x.len())?;
+        Ok(&self.x)
+    }
+
     /// Makes the form that the weights `w` meet, which have `k` columns, unless it is there.
-    pub(crate) fn make_for(&mut self, exec: &Exec, w: &Matrix, order: Order) {
+    ///
+    /// # Errors
+    /// When there are no floats to make it of.
+    pub(crate) fn make_for(&mut self, exec: &Exec, w: &Matrix, order: Order) -> Result<(), ShapeError> {
         if w.format().scale_by().is_none() {
+            self.floats()?;
             self.make_tiled(exec);
         } else if self.form(w, order).is_none() {
+            self.floats()?;
             let segments = Segments::of(w, order);
             self.renew(segments, |this, form| form.make(exec, segments, &this.x, this.m));
         }
+        Ok(())
     }
 
     /// The floats by token tiles: the floats of the tile at token `t` start at `t * k`.
@@ -338,7 +377,7 @@ pub(crate) struct QuantizedLines<'a> {
     pub sums: &'a [i32],
 }
 
-/// Where a tile's numbers go.
+/// Where the numbers of a part go, of as many tokens as it has room for.
 struct QuantizedTileMut<'a> {
     quads: &'a mut [Quad],
     factors: &'a mut [f32],
@@ -393,10 +432,12 @@ impl Quantized {
 
     fn make(&mut self, exec: &Exec, segments: Segments, x: &[f32], m: usize) {
         let out = self.begin(segments, m);
-        for_parts(exec, segments.order, (m, segments.k), &|tokens| {
-            let x = &x[tokens.start * segments.k..tokens.end * segments.k];
-            // SAFETY: parts are disjoint, and each is made by one task.
-            unsafe { out.part(exec.isa, &tokens, x) };
+        for_parts(exec, segments.order, (m, segments.k), &|part| {
+            for token in part.clone() {
+                let x = &x[token * segments.k..][..segments.k];
+                // SAFETY: parts are disjoint, and each is made by one task.
+                unsafe { out.token(exec.isa, &part, token, x) };
+            }
         });
     }
 }
@@ -411,13 +452,13 @@ struct QuantizedOut<'a> {
 }
 
 impl QuantizedOut<'_> {
-    /// Quantizes the rows `x` of a part.
+    /// Quantizes a token `x` of a part.
     ///
     /// # Safety
     /// No other call for the same part may be under way.
-    unsafe fn part(&self, isa: Isa, tokens: &Range<usize>, x: &[f32]) {
+    unsafe fn token(&self, isa: Isa, part: &Range<usize>, token: usize, x: &[f32]) {
         let (segments, count) = (self.segments, self.segments.count());
-        let (start, len) = (tokens.start, segments.order.room(tokens, self.m));
+        let (start, len) = (part.start, segments.order.room(part, self.m));
         // SAFETY: parts are disjoint, and this one is the caller's.
         let out = unsafe {
             QuantizedTileMut {
@@ -427,8 +468,8 @@ impl QuantizedOut<'_> {
             }
         };
         match Vectors::of(isa) {
-            Some(vectors) => vectors.run(kernel::QuantizeTile { segments, tokens: tokens.len(), x, out }),
-            None => reference::quantize_tile(segments, x, out),
+            Some(vectors) => vectors.run(kernel::QuantizeToken { segments, t: token - start, x, out }),
+            None => reference::quantize_token(segments, token - start, x, out),
         }
     }
 }

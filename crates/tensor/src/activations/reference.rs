@@ -28,19 +28,17 @@ pub(crate) fn quantize_segment(by_token: bool, x: &[f32], q: &mut [i8]) -> (f32,
     (1.0 / s, sum)
 }
 
-/// Quantizes the tokens `x` (`[tokens][k]`) of one tile.
-pub(super) fn quantize_tile(segments: Segments, x: &[f32], out: QuantizedTileMut<'_>) {
-    let tokens = x.len() / segments.k;
-    out.quads.fill([0; 4]);
+/// Quantizes token `t` of one tile.
+pub(super) fn quantize_token(segments: Segments, t: usize, x: &[f32], out: QuantizedTileMut<'_>) {
+    let tokens = out.factors.len() / segments.count();
+    out.quads.iter_mut().skip(t).step_by(tokens).for_each(|quad| *quad = [0; 4]);
     let mut q = vec![0; segments.cols];
-    for (t, x) in x.chunks_exact(segments.k).enumerate() {
-        for (segment, x) in x.chunks(segments.cols).enumerate() {
-            let q = &mut q[..x.len()];
-            let at = segment * tokens + t;
-            (out.factors[at], out.sums[at]) = quantize_segment(segments.by_token, x, q);
-            for (i, &q) in q.iter().enumerate() {
-                out.quads[(segment * segments.quads + i / 4) * tokens + t][i % 4] = q;
-            }
+    for (segment, x) in x.chunks(segments.cols).enumerate() {
+        let q = &mut q[..x.len()];
+        let at = segment * tokens + t;
+        (out.factors[at], out.sums[at]) = quantize_segment(segments.by_token, x, q);
+        for (i, &q) in q.iter().enumerate() {
+            out.quads[(segment * segments.quads + i / 4) * tokens + t][i % 4] = q;
         }
     }
 }

@@ -2,6 +2,7 @@ use chalot_simd::Isa;
 
 use super::*;
 use crate::{
+    matmul,
     matrix::MatrixSpec,
     testing::{Random, formats, random_matrix},
 };
@@ -36,7 +37,7 @@ fn kernels_equal_the_reference() {
                 let mut x = Activations::new();
                 // Of another shape first, so that memory is dirty.
                 x.set(3, k).fill(1.0);
-                x.make_for(&exec, &w, Order::Quads);
+                x.make_for(&exec, &w, Order::Quads).unwrap();
                 let mut random = Random(round as u64 + 1);
                 for x in x.set(m, k) {
                     *x = match random.below(50) {
@@ -45,7 +46,7 @@ fn kernels_equal_the_reference() {
                         _ => random.float() * (1 << random.below(20)) as f32,
                     };
                 }
-                x.make_for(&exec, &w, Order::Quads);
+                x.make_for(&exec, &w, Order::Quads).unwrap();
                 x.quantized(&w, Order::Quads).clone()
             });
             let reference = made.next().unwrap();
@@ -72,9 +73,9 @@ fn lines_hold_what_the_reference_says() {
             let (w, exec) = (random_matrix(&mut random, format, 1, k), Exec::new(isa, 1 + m % 2));
             let mut x = Activations::new();
             x.set(m + 20, k).fill(1.0);
-            x.make_for(&exec, &w, Order::Lines);
+            x.make_for(&exec, &w, Order::Lines).unwrap();
             x.set(m, k).copy_from_slice(&random.floats(m * k));
-            x.make_for(&exec, &w, Order::Lines);
+            x.make_for(&exec, &w, Order::Lines).unwrap();
             let form = x.quantized(&w, Order::Lines);
             let group = format.group().unwrap_or(k);
             for (token, row) in x.as_f32().chunks_exact(k).enumerate() {
@@ -118,12 +119,64 @@ fn one_form_serves_all_weights_by_token() {
     x.set(2, 100).fill(0.5);
     for format in ["trit2/tensor", "trit5/row", "int8/row", "int8/32", "int4/32", "int4m/32", "trit2/64"] {
         let spec: MatrixSpec = format!("{format} 16x100").parse().unwrap();
-        x.make_for(&exec, &random_matrix(&mut random, spec.format, 16, 100), Order::Quads);
+        let w = random_matrix(&mut random, spec.format, 16, 100);
+        x.make_for(&exec, &w, Order::Quads).unwrap();
     }
     assert_eq!(x.quantized.len(), 3); // by token, by 32, by 64
     x.set(1, 100).fill(0.25);
     for format in ["trit2/128", "int8/row"] {
-        x.make_for(&exec, &random_matrix(&mut random, format.parse().unwrap(), 16, 100), Order::Quads);
+        let w = random_matrix(&mut random, format.parse().unwrap(), 16, 100);
+        x.make_for(&exec, &w, Order::Quads).unwrap();
     }
     assert_eq!(x.quantized.len(), 3); // memory is reused
+}
+
+/// Weights of one form leave no floats, and products with others are refused; weights of several forms, or of floats, have them all.
+#[test]
+fn what_was_filled_for_some_weights_is_for_these() {
+    let mut random = Random(4);
+    let [trit2, trit5, int8, groups, float] = ["trit2/tensor", "trit5/row", "int8/row", "int4/32", "f16"]
+        .map(|format| random_matrix(&mut random, format.parse().unwrap(), 40, 100));
+    for exec in Isa::available().into_iter().map(|isa| Exec::new(isa, 2)) {
+        for m in [1, 5, 40] {
+            let rows = random.floats(m * 100);
+            let mut plain = Activations::new();
+            plain.set(m, 100).copy_from_slice(&rows);
+            let product = |x: &mut Activations, w: &Matrix| {
+                let mut y = vec![f32::NAN; m * 40];
+                matmul(&exec, w, x, &mut y).map(|()| y)
+            };
+            for (weights, keeps) in [
+                (&[&trit2][..], false),
+                (&[&trit2, &trit2, &trit2], false),
+                (&[&groups, &groups], false),
+                (&[&trit2, &groups], true),
+                (&[&float, &float], true),
+                (&[&int8, &float], true),
+                (&[], true),
+            ] {
+                let mut x = Activations::new();
+                x.fill(&exec, (m, 100), weights, &|token, row| {
+                    row.copy_from_slice(&rows[token * 100..][..100])
+                });
+                let keeps = keeps || exec.isa.kind() == IsaKind::Scalar;
+                assert_eq!(x.as_f32(), if keeps { &rows[..] } else { &[] }, "{exec:?}");
+                for &w in weights {
+                    assert_eq!(product(&mut x, w).unwrap(), product(&mut plain, w).unwrap(), "{exec:?}");
+                }
+                for w in [&trit5, &groups, &float] {
+                    let is_other = !weights.iter().any(|known| {
+                        known.format().group() == w.format().group() && known.format().scale_by().is_some()
+                    }) || w.format().scale_by().is_none();
+                    match product(&mut x, w) {
+                        Ok(y) => assert_eq!(y, product(&mut plain, w).unwrap()),
+                        Err(error) => {
+                            assert!(is_other && !keeps, "{exec:?}");
+                            assert_eq!((error.expected, error.found), (m * 100, 0));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Outputs of a factor that are made before both meet: with those of the other they are to stay in a second-level cache, beside the
 /// tokens (measured: docs/LOG.md, "Where a pass's time goes").
-const FACTOR: usize = 32 * 1024;
+const FACTOR: usize = 64 * 1024;
 
 thread_local! {
     /// What a thread makes of two factors that nobody keeps.
@@ -40,7 +40,7 @@ pub struct Factor<'a> {
 /// piece while it is in the cache.
 ///
 /// # Errors
-/// When `x` has another number of features than `gate` or `up` columns, these differ in rows, a bias is not as long as its `w` has
+/// When `x` was filled for other weights, it has another number of features than `gate` or `up` columns, these differ in rows, a bias is not as long as its `w` has
 /// rows, or `y` or what is kept has not `m * rows` elements.
 pub fn project_gated(
     exec: &Exec,
@@ -56,7 +56,7 @@ pub fn project_gated(
     let Some(vectors) = Vectors::of(exec.isa) else {
         return by_reference(exec, act, x, (gate, up), y);
     };
-    make_for(exec, x, (&gate, &up));
+    make_for(exec, x, (&gate, &up))?;
     let all = work(gate.w, x.m());
     let job = GatedJob::new(exec, x, (gate, up), y, all);
     exec.pool.run(job.count(), &|task| job.run((exec, act, vectors), task));
@@ -108,10 +108,14 @@ fn order(exec: &Exec, x: &Activations, gate: &Matrix, up: &Matrix) -> Order {
 }
 
 /// Makes the forms of `x` that the weights meet.
-pub(super) fn make_for(exec: &Exec, x: &mut Activations, (gate, up): (&Factor<'_>, &Factor<'_>)) {
+pub(super) fn make_for(
+    exec: &Exec,
+    x: &mut Activations,
+    (gate, up): (&Factor<'_>, &Factor<'_>),
+) -> Result<(), ShapeError> {
     let order = order(exec, x, gate.w, up.w);
-    x.make_for(exec, gate.w, order);
-    x.make_for(exec, up.w, order);
+    x.make_for(exec, gate.w, order)?;
+    x.make_for(exec, up.w, order)
 }
 
 /// A gated product cut into pieces.

@@ -27,7 +27,7 @@ pub struct Projection<'a> {
 /// [`add_bias`](crate::elementwise::add_bias) would make them: query, key and value in one fork and join.
 ///
 /// # Errors
-/// When `x` has another number of features than a `w` columns, a bias is not as long as its `w` has rows, or a `y` has not
+/// When `x` was filled for other weights or has another number of features than a `w` columns, a bias is not as long as its `w` has rows, or a `y` has not
 /// `m * rows` elements.
 pub fn project<const N: usize>(
     exec: &Exec,
@@ -48,7 +48,7 @@ pub fn project<const N: usize>(
     };
     let order = |w, x: &Activations| Order::of(exec, x.m(), [w]);
     for projection in &projections {
-        x.make_for(exec, projection.w, order(projection.w, x));
+        x.make_for(exec, projection.w, order(projection.w, x))?;
     }
     let all = projections.iter().map(|projection| work(projection.w, x.m())).sum();
     let jobs = projections.map(|projection| {
@@ -107,7 +107,7 @@ impl<'a> Projection<'a> {
 
     /// Where there are no vector instructions.
     pub(super) fn by_reference(self, exec: &Exec, x: &Activations) -> Result<&'a [f32], ShapeError> {
-        reference::matmul(exec, self.w, x.as_f32(), self.y);
+        reference::matmul(exec, self.w, x.floats()?, self.y);
         if let Some(bias) = self.bias {
             add_bias(exec, self.y, bias)?;
         }

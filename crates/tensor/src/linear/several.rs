@@ -50,7 +50,7 @@ pub fn project_each<'a>(
         let order = |w, x: &Activations| Order::of(exec, x.m(), [w]);
         for (input, projection) in batch.iter().flatten() {
             let x = &mut inputs[*input];
-            x.make_for(exec, projection.w, order(projection.w, x));
+            x.make_for(exec, projection.w, order(projection.w, x))?;
         }
         let works = batch.iter().flatten().map(|(input, to)| work(to.w, inputs[*input].m()));
         let all = works.sum();
@@ -92,7 +92,7 @@ pub fn project_gated_each<'a>(
             return Ok(());
         };
         for GatedProjection { input, gate, up, .. } in batch.iter().flatten() {
-            gated::make_for(exec, &mut inputs[*input], (gate, up));
+            gated::make_for(exec, &mut inputs[*input], (gate, up))?;
         }
         let works = batch.iter().flatten().map(|network| work(network.gate.w, inputs[network.input].m()));
         let all = works.sum();

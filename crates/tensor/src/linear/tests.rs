@@ -314,7 +314,7 @@ fn tasks_write_their_own_rows_only() {
                 let mut input = Activations::new();
                 input.set(m, cols).copy_from_slice(&x);
                 let order = Order::of(&exec, m, [&w]);
-                input.make_for(&exec, &w, order);
+                input.make_for(&exec, &w, order).unwrap();
                 let tokens = (m > order.direct_tokens(&exec)).then(|| (order, 0..order.tiles(m).len()));
                 for tiles in [0..1, 0..3, 1..2, 4..7, 4..5, 6..7, 3..3] {
                     if tokens.is_some() && tiles.start % PANEL_TILES != 0 {
@@ -454,7 +454,7 @@ fn factors_are_kept_where_somebody_wants_them() {
     let mut random = Random(12);
     let (rows, cols) = (329, 70);
     for (format, m) in
-        [("trit2/tensor", 300), ("trit5/64", 5), ("int4m/32", 130), ("int8/row", 40), ("f16", 300)]
+        [("trit2/tensor", 300), ("trit5/64", 5), ("int4m/32", 230), ("int8/row", 40), ("f16", 300)]
     {
         let format = format.parse().unwrap();
         let x = random.floats(m * cols);
@@ -499,10 +499,9 @@ fn norms_for_products_equal_their_parts() {
             for exec in Isa::available().into_iter().map(|isa| Exec::new(isa, 2)) {
                 let (mut fused, mut parts) = (Activations::new(), Activations::new());
                 // Of another shape first, so that memory is dirty.
-                rms_norm_for(&exec, &x[..cols], &weight, 1e-6, &mut fused, &w).unwrap();
-                rms_norm_for(&exec, &x, &weight, 1e-6, &mut fused, &w).unwrap();
+                rms_norm_for(&exec, &x[..cols], &weight, 1e-6, &mut fused, &[&w]).unwrap();
+                rms_norm_for(&exec, &x, &weight, 1e-6, &mut fused, &[&w]).unwrap();
                 rms_norm(&exec, &x, &weight, 1e-6, parts.set(m, cols)).unwrap();
-                assert_eq!(bits(fused.as_f32()), bits(parts.as_f32()));
                 let [mut y, mut expected] = [(); 2].map(|()| vec![f32::NAN; m * 20]);
                 matmul(&exec, &w, &mut fused, &mut y).unwrap();
                 matmul(&exec, &w, &mut parts, &mut expected).unwrap();

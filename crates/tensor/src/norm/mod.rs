@@ -33,24 +33,26 @@ pub fn rms_norm(exec: &Exec, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32])
     Ok(())
 }
 
-/// RMS norm of every row, as [`rms_norm`], into the input `y[m][n]` of products; the form of it that the weights `w` meet
-/// is made in the same pass.
+/// RMS norm of every row, as [`rms_norm`], into the input `y[m][n]` of products with `weights` and no others (see
+/// [`Activations::fill`]); the form of it that they meet is made in the same pass.
 ///
 /// # Errors
-/// If `x` is not whole rows of `weight.len()`, or `w` has another number of columns.
+/// If `x` is not whole rows of `weight.len()`, or some of `weights` have another number of columns.
 pub fn rms_norm_for(
     exec: &Exec,
     x: &[f32],
     weight: &[f32],
     eps: f32,
     y: &mut Activations,
-    w: &Matrix,
+    weights: &[&Matrix],
 ) -> Result<(), ShapeError> {
     let n = weight.len();
     check_rows("rms_norm_for", "x", x.len(), n)?;
-    ShapeError::check("rms_norm_for", "w: columns", n, w.cols())?;
-    y.fill(exec, (x.len() / n, n), w, &|token, y| {
-        dispatch(exec.isa, kernel::RmsNorm { x: &x[token * n..][..y.len()], weight, eps, y });
+    for w in weights {
+        ShapeError::check("rms_norm_for", "weights: columns", n, w.cols())?;
+    }
+    y.fill(exec, (x.len() / n, n), weights, &|token, y| {
+        dispatch(exec.isa, kernel::RmsNorm { x: &x[token * n..][..n], weight, eps, y });
     });
     Ok(())
 }

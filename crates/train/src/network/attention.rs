@@ -62,7 +62,8 @@ pub(super) fn block_forward(
         (batch.inputs.len(), config.q_width(), config.kv_width(), config.head_dim);
     let AttentionState { q, k, v, q_turned, k_turned, attended } = state;
     let (q, k, v) = (room(q, rows * qw), room(k, rows * kvw), room(v, rows * kvw));
-    normed_input(cx, input, cx.value(ids.norm), &mut scratch.normed, cx.matrix(ids.q))?;
+    let weights = [ids.q, ids.k, ids.v].map(|id| cx.matrix(id));
+    normed_input(cx, input, cx.value(ids.norm), &mut scratch.normed, &weights)?;
     project(exec, &mut scratch.normed, [to(cx, ids.q, q), to(cx, ids.k, k), to(cx, ids.v, v)])?;
 
     let sequences = rows / batch.length;
@@ -113,7 +114,7 @@ pub(super) fn block_forward(
     })?;
     drop((q_parts, k_parts, out_parts));
 
-    normed_input(cx, attended, cx.value(ids.sub_norm), &mut scratch.inner, cx.matrix(ids.o))?;
+    normed_input(cx, attended, cx.value(ids.sub_norm), &mut scratch.inner, &[cx.matrix(ids.o)])?;
     let y = room(&mut scratch.out, input.len());
     project(exec, &mut scratch.inner, [to(cx, ids.o, y)])?;
     add(exec, input, y, config.hidden_size, mid);

@@ -71,7 +71,7 @@ pub(super) fn forward(
     let u = room(u, gate.len());
     let to = |id, kept| Factor { w: cx.matrix(id), bias: None, kept: Some(kept) };
     project_gated(cx.exec, Activation::Relu2, x, (to(ids.gate, gate), to(ids.up, up)), u)?;
-    normed_input(cx, u, sub_norm(cx, ids), inner, cx.matrix(ids.down))?;
+    normed_input(cx, u, sub_norm(cx, ids), inner, &[cx.matrix(ids.down)])?;
     project(cx.exec, inner, [Projection { w: cx.matrix(ids.down), bias: None, y: out }])
 }
 
@@ -129,7 +129,8 @@ pub(super) fn block_forward(
     out: &mut [f32],
 ) -> Result<(), TrainError> {
     let m = mid.len() / cx.config.hidden_size;
-    normed_input(cx, mid, cx.value(cx.layers[index].ffn_norm), &mut scratch.ffn.x, cx.matrix(ids.gate))?;
+    let factors = [cx.matrix(ids.gate), cx.matrix(ids.up)];
+    normed_input(cx, mid, cx.value(cx.layers[index].ffn_norm), &mut scratch.ffn.x, &factors)?;
     let (gate, up) = (room(&mut state.gate, m * ids.width), room(&mut state.up, m * ids.width));
     let y = room(&mut scratch.out, mid.len());
     forward_in(cx, ids, &mut scratch.ffn, gate, up, y)?;

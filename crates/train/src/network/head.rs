@@ -59,7 +59,7 @@ pub(super) fn logits(
     logits: &mut [f32],
 ) -> Result<(), ShapeError> {
     let embedding = cx.matrix(EMBEDDING);
-    rms_norm_for(cx.exec, hidden, cx.value(cx.final_norm), cx.eps(), normed, embedding)?;
+    rms_norm_for(cx.exec, hidden, cx.value(cx.final_norm), cx.eps(), normed, &[embedding])?;
     matmul(cx.exec, embedding, normed, logits)
 }
 

@@ -77,17 +77,17 @@ pub(crate) fn try_run(
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// `act` = what a product with `w` sees of the normed rows of `x`.
+/// `act` = what products with `weights` see of the normed rows of `x`.
 pub(super) fn normed_input(
     cx: &Context<'_>,
     x: &[f32],
     norm: &[f32],
     act: &mut Activations,
-    w: &Matrix,
+    weights: &[&Matrix],
 ) -> Result<(), ShapeError> {
     let lambda = cx.lambda();
     if lambda == 0.0 || lambda == 1.0 {
-        return rms_norm_for(cx.exec, x, norm, cx.eps(), act, w);
+        return rms_norm_for(cx.exec, x, norm, cx.eps(), act, weights);
     }
     let n = norm.len();
     let y = act.set(x.len() / n, n);
