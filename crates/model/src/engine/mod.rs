@@ -199,9 +199,7 @@ impl Engine {
         self.check_tokens(tokens)?;
         let config = &self.model.config;
         let rows = room(hidden, tokens.len() * config.hidden_size);
-        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(config.hidden_size)) {
-            self.model.embedding.row(token as usize, row)?;
-        }
+        self.model.embedding.gather(&self.exec, tokens, rows)?;
         if config.embedding_scale != 1.0 {
             scale_assign(&self.exec, rows, config.embedding_scale);
         }

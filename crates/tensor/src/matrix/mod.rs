@@ -15,7 +15,7 @@ mod tests;
 use std::fmt;
 
 use bytes::Bytes;
-use chalot_simd::{AlignedVec, Arena};
+use chalot_simd::{AlignedVec, Arena, prefetch};
 use half::{bf16, f16};
 
 use self::spec::Layout;
@@ -28,7 +28,14 @@ pub use self::{
     format::{Format, Packing, ParseFormatError, ScaleBy},
     spec::{BLOCK, MatrixSpec, TILE_ROWS},
 };
-use crate::exec::ShapeError;
+use crate::{
+    elementwise::over_rows,
+    exec::{Exec, ShapeError},
+};
+
+/// How far ahead of its use a row is asked for, in bytes of its tile: without it a look-up takes three times as long (docs/LOG.md,
+/// "Where a pass's time goes").
+const AHEAD: usize = 2048;
 
 /// Immutable weights `[rows][cols]` in kernel order.
 ///
@@ -113,16 +120,36 @@ impl Matrix {
     /// # Errors
     /// When there is no such row or `out` is not as long as a row.
     pub fn row(&self, row: usize, out: &mut [f32]) -> Result<(), ShapeError> {
-        if row >= self.rows() {
-            let (expected, found) = (self.rows(), row);
-            return Err(ShapeError {
-                op: "row",
-                what: "row number, of a matrix whose rows",
-                expected,
-                found,
-            });
-        }
+        self.check_row("row", row)?;
         ShapeError::check("row", "out", self.cols(), out.len())?;
+        self.write_row(row, out);
+        Ok(())
+    }
+
+    /// Rows as [`Matrix::row`] into `out` (`[rows.len()][cols]`), on all threads when there is enough to do: the embedding of a
+    /// prompt.
+    ///
+    /// # Errors
+    /// When there is one that the matrix does not have, or `out` has another length; nothing has been written.
+    pub fn gather(&self, exec: &Exec, rows: &[u32], out: &mut [f32]) -> Result<(), ShapeError> {
+        rows.iter().try_for_each(|&row| self.check_row("gather", row as usize))?;
+        ShapeError::check("gather", "out", rows.len().saturating_mul(self.cols()), out.len())?;
+        over_rows(exec, out, self.cols(), &|at, out| {
+            let rows = &rows[at / self.cols()..];
+            for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.cols())) {
+                self.write_row(row as usize, out);
+            }
+        });
+        Ok(())
+    }
+
+    fn check_row(&self, op: &'static str, row: usize) -> Result<(), ShapeError> {
+        let (expected, found) = (self.rows(), row);
+        let what = "row number, of a matrix whose rows";
+        if found < expected { Ok(()) } else { Err(ShapeError { op, what, expected, found }) }
+    }
+
+    fn write_row(&self, row: usize, out: &mut [f32]) {
         let (tile, lane) = (row / TILE_ROWS, row % TILE_ROWS);
         match self.format() {
             Format::F32 => copy_lane(self.f32_tile(tile), lane, out, |x| x),
@@ -130,11 +157,14 @@ impl Matrix {
             Format::Bf16 => copy_lane(self.bf16_tile(tile), lane, out, bf16::to_f32),
             format => {
                 let mins = format == Format::Int4 { mins: true };
+                let (mut of, mut scale, mut min) = (None, 0.0, 0.0);
                 self.block_codes(row, |segment, cols, codes| {
-                    let scale = self.scale(row, segment);
+                    if of != Some(segment) {
+                        (of, scale) = (Some(segment), self.scale(row, segment));
+                        min = if mins { self.min(row, segment) } else { 0.0 };
+                    }
                     let out = &mut out[cols..][..codes.len()];
                     if mins {
-                        let min = self.min(row, segment);
                         out.iter_mut().zip(codes).for_each(|(y, &code)| *y = scale * f32::from(code) + min);
                     } else {
                         out.iter_mut().zip(codes).for_each(|(y, &code)| *y = scale * f32::from(code));
@@ -142,7 +172,6 @@ impl Matrix {
                 });
             }
         }
-        Ok(())
     }
 
     /// All weights, `[rows][cols]`, dequantized as by [`Matrix::row`].
@@ -174,6 +203,7 @@ impl Matrix {
             let first = segment * blocks.segment_cols;
             let end = self.cols().min(first + blocks.segment_cols);
             for (packed, first) in packed.iter().zip((first..end).step_by(4 * blocks.quads)) {
+                prefetch(packed.as_ptr().wrapping_add(AHEAD));
                 let bytes: [u8; 4] = std::array::from_fn(|c| packed[lane + c]);
                 let codes = coding.unpack(&bytes).map(|quad| quad.map(|code| i16::from(code) - zero));
                 each(segment, first, &codes.as_flattened()[..(4 * blocks.quads).min(end - first)]);

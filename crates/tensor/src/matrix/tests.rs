@@ -2,7 +2,10 @@ use chalot_simd::Isa;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{exec::Exec, testing::Random};
+use crate::{
+    exec::Exec,
+    testing::{Random, formats, random_matrix},
+};
 
 fn exec(threads: usize) -> Exec {
     Exec::new(Isa::scalar(), threads)
@@ -204,4 +207,30 @@ fn wrong_arguments_are_named() {
         Matrix::from_f32(&exec, Format::F32, usize::MAX, 2, &[]),
         Err(MatrixError::TooLarge { .. })
     ));
+}
+
+/// Rows in any order and more than once, enough of them for several threads; what is not there is said before anything is written.
+#[test]
+fn gathered_rows_are_rows() {
+    let (rows, cols) = (50, 700);
+    let mut random = Random(17);
+    for format in formats() {
+        let w = random_matrix(&mut random, format, rows, cols);
+        let chosen: Vec<u32> = (0..70).map(|_| random.below(rows as u32)).collect();
+        let mut expected = vec![f32::NAN; chosen.len() * cols];
+        for (&row, out) in chosen.iter().zip(expected.chunks_exact_mut(cols)) {
+            w.row(row as usize, out).unwrap();
+        }
+        for threads in [1, 3] {
+            let exec = Exec::new(Isa::best(), threads);
+            let mut found = vec![f32::NAN; chosen.len() * cols];
+            w.gather(&exec, &chosen, &mut found).unwrap();
+            assert_eq!(found, expected, "{format}");
+            let mut out = vec![0.5; 2 * cols];
+            let error = w.gather(&exec, &[3, rows as u32], &mut out).unwrap_err();
+            assert_eq!((error.expected, error.found), (rows, rows));
+            assert!(w.gather(&exec, &[3], &mut out).is_err() && out.iter().all(|&x| x == 0.5));
+            w.gather(&exec, &[], &mut []).unwrap();
+        }
+    }
 }
