@@ -28,4 +28,4 @@ pub use arena::Arena;
 pub use cpu::{cpu_features, cpu_name};
 pub use huge::ask_for_huge_pages;
 pub use isa::{Isa, IsaKind, UnknownIsa};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_near};

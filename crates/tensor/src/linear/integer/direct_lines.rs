@@ -5,7 +5,7 @@
 //! numbers around 0, which is less than correcting the sums of every group.
 use std::{marker::PhantomData, ops::Range};
 
-use chalot_simd::prefetch;
+use chalot_simd::{prefetch, prefetch_near};
 
 use super::{Integer, first_sums, prefetch_outputs, signed};
 use crate::{
@@ -27,6 +27,9 @@ use crate::{
 const LINE_QUADS: usize = LINE / 4;
 /// Quads of a ring of segments: ten lines. Two of the longest fit.
 const RING: usize = 10 * LINE_QUADS;
+/// How far ahead of their use weights come from the second-level cache to the first, in bytes: loads that wait for them hold up the
+/// stores and tiles behind them.
+const NEAR: usize = 512;
 /// Segments of it, at most: one is unpacked while others wait.
 const SEGMENTS: usize = 4;
 
@@ -235,6 +238,7 @@ fn unpack<P: ProductLanes, C: Code<Q>, const Q: usize>(
 ) {
     for (block, quads) in blocks.iter().zip(quads) {
         prefetch(block.as_ptr().wrapping_add(PREFETCH));
+        prefetch_near(block.as_ptr().wrapping_add(NEAR));
         let codes = C::unpack(p, p.load(block));
         for quad in 0..Q {
             p.store(codes[quad], &mut quads[quad]);
