@@ -3,7 +3,9 @@ use chalot_tensor::Activations;
 use chalot_tensor::attention::{AttentionParams, attention};
 use chalot_tensor::elementwise::add_assign;
 use chalot_tensor::exec::{Exec, ShapeError};
-use chalot_tensor::linear::{Factor, Projection, project, project_gated, read_ahead, read_ahead_gated};
+use chalot_tensor::linear::{
+    Factor, Projection, project, project_gated, project_onto, read_ahead, read_ahead_gated,
+};
 use chalot_tensor::norm::{rms_norm, rms_norm_for, rms_norm_in_place};
 use chalot_tensor::rope::{RopeTable, rope};
 
@@ -86,11 +88,10 @@ pub(super) fn attention_block(
             clock.lap(Step::Attention);
         }
     }
-    let output = to(&weights.o, room(out, m * config.hidden_size));
     if let Ffn::Dense(ffn) = &pass.layers[index].ffn {
         read_ahead_gated(exec, m, [&ffn.gate.weight, &ffn.up.weight]);
     }
-    add_to_hidden(pass, Step::Output, weights.post_norm.as_deref(), attended, output, hidden)
+    add_to_hidden(pass, (Step::Output, &weights.o, weights.post_norm.as_deref()), attended, out, hidden)
 }
 
 /// Queries, keys and values of the pass's tokens, normalised and rotated.
@@ -150,8 +151,7 @@ pub(super) fn ffn_block(
             if let Some(Layer { attention: Attention { q, k, v, .. }, .. }) = pass.layers.get(index + 1) {
                 read_ahead(exec, m, [&q.weight, &k.weight, &v.weight]);
             }
-            let output = to(&ffn.down, room(out, m * config.hidden_size));
-            add_to_hidden(pass, Step::Down, post_norm, inner, output, hidden)?;
+            add_to_hidden(pass, (Step::Down, &ffn.down, post_norm), inner, out, hidden)?;
         }
         Ffn::Experts(experts) => {
             rms_norm(exec, hidden, &layer.ffn_norm, eps, normed.set(m, config.hidden_size))?;
@@ -219,23 +219,27 @@ fn gate_and_up(
     Ok(())
 }
 
-/// `hidden += post_norm(output)`, `output` being a projection of `x` that is a step of the pass.
+/// `hidden += post_norm(linear(x))`, a step of the pass.
 fn add_to_hidden(
     pass: &Pass<'_>,
-    step: Step,
-    post_norm: Option<&[f32]>,
+    (step, linear, post_norm): (Step, &Linear, Option<&[f32]>),
     x: &mut Activations,
-    output: Projection<'_>,
+    out: &mut Vec<f32>,
     hidden: &mut [f32],
 ) -> Result<(), ShapeError> {
     let Pass { exec, config, clock, .. } = *pass;
-    let Projection { w, bias, y } = output;
-    project(exec, x, [Projection { w, bias, y: &mut *y }])?;
+    if linear.bias.is_none() && post_norm.is_none() {
+        project_onto(exec, x, &linear.weight, hidden)?;
+        clock.lap(step);
+        return Ok(());
+    }
+    let out = room(out, hidden.len());
+    project(exec, x, [to(linear, out)])?;
     clock.lap(step);
     if let Some(weight) = post_norm {
-        rms_norm_in_place(exec, y, weight, config.norm_eps)?;
+        rms_norm_in_place(exec, out, weight, config.norm_eps)?;
     }
-    add_assign(exec, hidden, y)?;
+    add_assign(exec, hidden, out)?;
     clock.lap(Step::Norms);
     Ok(())
 }

@@ -28,7 +28,7 @@ use self::lanes::Vectors;
 pub use self::{
     ahead::{read_ahead, read_ahead_gated},
     gated::{Factor, project_gated},
-    project::{Projection, project},
+    project::{Projection, project, project_onto},
     several::{GatedProjection, project_each, project_gated_each},
 };
 use crate::{

@@ -12,17 +12,25 @@ pub(super) struct Outputs<'a> {
     row: usize,
     /// Elements of a token.
     rows: usize,
+    /// Whether they are added to what is there.
+    adds: bool,
 }
 
 impl<'a> Outputs<'a> {
     /// `y[m][rows]`, all of them.
     pub fn all(y: &'a mut [f32], rows: usize) -> Self {
-        Self { to: SharedOut::new(y), token: 0, row: 0, rows }
+        Self { to: SharedOut::new(y), token: 0, row: 0, rows, adds: false }
+    }
+
+    /// The same, added to what is there.
+    pub fn onto(y: &'a mut [f32], rows: usize) -> Self {
+        Self { adds: true, ..Self::all(y, rows) }
     }
 
     /// Those of a piece by itself.
     pub fn of_piece(y: &'a mut [f32], tokens: &Range<usize>, rows: &Range<usize>) -> Self {
-        Self { to: SharedOut::new(y), token: tokens.start, row: rows.start, rows: rows.len() }
+        let (token, row) = (tokens.start, rows.start);
+        Self { to: SharedOut::new(y), token, row, rows: rows.len(), adds: false }
     }
 
     /// Some rows of a token.
@@ -37,6 +45,12 @@ impl<'a> Outputs<'a> {
     pub unsafe fn part(&self, token: usize, rows: Range<usize>) -> &mut [f32] {
         // SAFETY: the caller's promise.
         unsafe { self.to.part(self.place(token, rows.start), rows.len()) }
+    }
+
+    /// Whether outputs are added to what is there.
+    #[inline(always)]
+    pub fn adds(&self) -> bool {
+        self.adds
     }
 
     /// The memory of an output, to be asked for; it need not be here.
@@ -64,9 +78,18 @@ pub(super) fn store_tiles<const D: usize>(
     for (t, outputs) in outputs.iter().enumerate() {
         // SAFETY: a task has its own tiles of rows and token tiles.
         let out = unsafe { y.part(first_token + t, row..end) };
-        match <&mut [[f32; TILE_ROWS]; D]>::try_from(out.as_chunks_mut().0) {
-            Ok(all) => *all = *outputs, // of a known length: no call
-            Err(_) => out.copy_from_slice(&outputs.as_flattened()[..out.len()]),
+        // Of a known length, where all are there: no call.
+        let all = <&mut [[f32; TILE_ROWS]; D]>::try_from(out.as_chunks_mut().0);
+        match (all, y.adds) {
+            (Ok(all), false) => *all = *outputs,
+            (Ok(all), true) => add(all.as_flattened_mut(), outputs.as_flattened()),
+            (Err(_), false) => out.copy_from_slice(&outputs.as_flattened()[..out.len()]),
+            (Err(_), true) => add(out, outputs.as_flattened()),
         }
     }
+}
+
+#[inline(always)]
+fn add(to: &mut [f32], outputs: &[f32]) {
+    to.iter_mut().zip(outputs).for_each(|(to, y)| *to += y);
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     activations::{Activations, Order},
-    elementwise::{self, add_bias},
+    elementwise::{self, add_assign, add_bias},
     exec::{Exec, ShapeError},
     matrix::Matrix,
 };
@@ -61,6 +61,29 @@ pub fn project<const N: usize>(
         |(job, _)| job.split.count(),
         |(job, y), task| job.run(exec, vectors, &job.split.piece(task), *y),
     );
+    Ok(())
+}
+
+/// `y[m][rows] += x[m][cols] * w^T`, as [`matmul`](super::matmul) and [`add_assign`](crate::elementwise::add_assign) would make it, each
+/// output added where it is made.
+///
+/// # Errors
+/// As [`project`].
+pub fn project_onto(exec: &Exec, x: &mut Activations, w: &Matrix, y: &mut [f32]) -> Result<(), ShapeError> {
+    Projection::check("project_onto", x, (w, None), y.len())?;
+    if x.m() == 0 {
+        return Ok(());
+    }
+    let Some(vectors) = Vectors::of(exec.isa) else {
+        let mut product = vec![0.0; y.len()];
+        let product = Projection { w, bias: None, y: &mut product }.by_reference(exec, x)?;
+        return add_assign(exec, y, product);
+    };
+    let order = Order::of(exec, x.m(), [w]);
+    x.make_for(exec, w, order)?;
+    let job = Job::new(exec, (w, None), (x, order), work(w, x.m()));
+    let y = Outputs::onto(y, w.rows());
+    exec.pool.run(job.split.count(), &|task| job.run(exec, vectors, &job.split.piece(task), y));
     Ok(())
 }
 

@@ -448,6 +448,28 @@ fn fused_products_equal_their_parts() {
     }
 }
 
+/// What is there and the product, in this order, rounded once: for every kernel, and rows that end within a tile.
+#[test]
+fn products_are_added_to_what_is_there() {
+    let mut random = Random(13);
+    let (rows, cols) = (89, 130);
+    for format in formats() {
+        for m in [1, 3, 5, 13, 40, 110] {
+            let w = random_matrix(&mut random, format, rows, cols);
+            let (x, there) = (random.floats(m * cols), random.floats(m * rows));
+            let product = reference(&w, &x);
+            let expected: Vec<f32> = there.iter().zip(&product).map(|(there, y)| there + y).collect();
+            for exec in executors().into_iter().chain([Exec::new(Isa::scalar(), 1)]) {
+                let mut input = Activations::new();
+                input.set(m, cols).copy_from_slice(&x);
+                let mut found = there.clone();
+                project_onto(&exec, &mut input, &w, &mut found).unwrap();
+                assert!(bits(&found) == bits(&expected), "{format}, {m} tokens, {exec:?}");
+            }
+        }
+    }
+}
+
 /// Factors may be kept or not, one or both; more outputs than are made at once, and rows that end within a tile.
 #[test]
 fn factors_are_kept_where_somebody_wants_them() {

@@ -224,15 +224,12 @@ fn store<P: ProductLanes, S>(
     let (rows, row) = (product.w.rows(), tiles.start * TILE_ROWS);
     // SAFETY: a task has its own tiles of rows and of tokens.
     let out = unsafe { product.y.part(token, row..(tiles.end * TILE_ROWS).min(rows)) };
-    for (out, output) in out.chunks_mut(TILE_ROWS).zip(outputs) {
-        match out.try_into() {
-            Ok(out) => p.floats().store(output, out),
-            Err(_) => {
-                let mut all = [0.0; TILE_ROWS];
-                p.floats().store(output, &mut all);
-                out.copy_from_slice(&all[..out.len()]);
-            }
+    let f = p.floats();
+    for (out, mut output) in out.chunks_mut(TILE_ROWS).zip(outputs) {
+        if product.y.adds() {
+            output = f.add(f.load_or(out, 0.0), output);
         }
+        f.store_some(output, out);
     }
 }
 
