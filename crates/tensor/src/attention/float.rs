@@ -9,7 +9,7 @@ use super::{
     job::Job,
     softmax::{Scoring, rescale, softmax_row},
     state::{RowScratch, State},
-    tile::{CacheLine, Number, Product, ROWS, Start, phase, share},
+    tile::{CacheLine, Number, Product, ROWS, ROWS_OF_TOKEN, Start, phase, share},
 };
 use crate::math::lanes::{Kernel, LANES, Lanes};
 
@@ -41,12 +41,17 @@ impl<E: Number> Kernel for FloatTile<'_, '_, '_, E> {
     fn run<L: Lanes>(mut self, l: L) {
         let rows = self.job.rows();
         self.job.look(self.base, &mut self.rows.bounds);
-        for first in (0..rows).step_by(ROWS) {
-            self.scores(l, first, ROWS.min(rows - first));
+        // Where tokens see different keys, only heads of one, if they are enough: what some rows see and others do not is computed row
+        // by row.
+        let one_token =
+            self.bounds(0) != self.bounds(rows - 1) && self.job.call.group().is_multiple_of(ROWS_OF_TOKEN);
+        let at_once = if one_token { ROWS_OF_TOKEN } else { ROWS };
+        for first in (0..rows).step_by(at_once) {
+            self.scores(l, first, at_once.min(rows - first));
         }
         self.softmax(l, rows);
-        for first in (0..rows).step_by(ROWS) {
-            self.outputs(l, first, ROWS.min(rows - first));
+        for first in (0..rows).step_by(at_once) {
+            self.outputs(l, first, at_once.min(rows - first));
         }
     }
 }

@@ -121,7 +121,7 @@ fn check(case: &Case, tolerance: f64) {
 #[test]
 fn equals_the_reference() {
     for head_dim in [1, 16, 20, 36, 64, 80, 128, 256] {
-        for (heads, kv_heads) in [(1, 1), (4, 2), (5, 1)] {
+        for (heads, kv_heads) in [(1, 1), (4, 2), (5, 1), (8, 2)] {
             for (total, m) in [(1, 1), (5, 5), (64, 1), (65, 2), (130, 70)] {
                 for ty in [KvType::F32, KvType::F16, KvType::Int8] {
                     check(&Case::new(params(heads, kv_heads, head_dim), ty, total, m, 2.0), 1e-5);

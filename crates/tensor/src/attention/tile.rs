@@ -152,6 +152,9 @@ pair_element!(Pair, load_pairs);
 /// broadcast), 6 rows x 1 vector AVX2's 16.
 pub(super) const ROWS: usize = 6;
 
+/// Rows of the next smaller one.
+pub(super) const ROWS_OF_TOKEN: usize = 4;
+
 /// What one fetch brings.
 pub(super) type CacheLine = [u8; 64];
 
