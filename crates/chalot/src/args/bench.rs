@@ -131,9 +131,10 @@ pub struct Prefill {
 /// See where the time of a pass goes, step by step
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Each step of all layers together, the median of the passes. Of up to 16 tokens the logits of all\n\
-    are made, as drafts are verified; of more those of the last, as of a prompt. A step that reads\n\
-    weights is at its limit when GB/s is the bandwidth (few tokens) or GMAC/s the peak (many).\n\n\
+    Each step of all layers together: the mean of half of the passes, those neither fast nor slow. Of up\n\
+    to 16 tokens the logits of all are made, as drafts are verified; of more those of the last, as of a\n\
+    prompt. A step that reads weights is at its limit when GB/s is the bandwidth (few tokens) or GMAC/s\n\
+    the peak (many).\n\n\
     Examples:\n  \
     chalot bench profile\n  \
     chalot bench profile --tokens 1,5,512 --packing trit5\n  \
