@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 pub enum Step {
     /// Looking up the tokens' rows.
     Embedding,
-    /// All norms but those of queries and keys, with the 8-bit forms made beside them, and sums with the hidden states.
+    /// All norms but those of queries and keys, with the 8-bit forms made beside them, and sums with the hidden states that no
+    /// product makes.
     Norms,
     /// Products with the weights of queries, keys and values.
     QueryKeyValue,
@@ -20,13 +21,13 @@ pub enum Step {
     Cache,
     /// Scores, soft-max and weighted sums.
     Attention,
-    /// Products with the weights of attention's output.
+    /// Products with the weights of attention's output, as a rule added to the hidden states.
     Output,
     /// Routers, the choice of experts, bringing tokens to them and adding what they made.
     Routing,
     /// Products with gates and ups, and the activation between them.
     GateAndUp,
-    /// Products with downs.
+    /// Products with downs, as a rule added to the hidden states.
     Down,
     /// Foretelling weights of a model that is larger than its memory, and waiting for them.
     Waiting,

@@ -36,6 +36,19 @@ pub struct Factor<'a> {
     pub kept: Option<&'a mut [f32]>,
 }
 
+impl<'a> Factor<'a> {
+    /// Where there are no vector instructions: kept, or in `spare`.
+    fn by_reference(
+        self,
+        exec: &Exec,
+        x: &Activations,
+        spare: &'a mut [f32],
+    ) -> Result<&'a [f32], ShapeError> {
+        let Self { w, bias, kept } = self;
+        Projection { w, bias, y: kept.unwrap_or(spare) }.by_reference(exec, x)
+    }
+}
+
 /// `y = act(gate) * up` for two projections of one input: the first half of a gated feed-forward layer, in one fork and join, each
 /// piece while it is in the cache.
 ///
@@ -88,18 +101,10 @@ pub(super) fn by_reference(
     (gate, up): (Factor<'_>, Factor<'_>),
     y: &mut [f32],
 ) -> Result<(), ShapeError> {
-    let mut spare = [const { Vec::new() }; 2];
-    let mut factors = [gate, up].into_iter().zip(&mut spare).map(|(Factor { w, bias, kept }, spare)| {
-        let y = kept.unwrap_or_else(|| {
-            spare.resize(y.len(), 0.0);
-            spare
-        });
-        Projection { w, bias, y }.by_reference(exec, x)
-    });
-    match (factors.next(), factors.next()) {
-        (Some(gate), Some(up)) => elementwise::gated(exec, act, gate?, up?, y),
-        _ => Ok(()),
-    }
+    let (mut gates, mut ups) = (vec![0.0; y.len()], vec![0.0; y.len()]);
+    let gate = gate.by_reference(exec, x, &mut gates)?;
+    let up = up.by_reference(exec, x, &mut ups)?;
+    elementwise::gated(exec, act, gate, up, y)
 }
 
 /// One order for both: a piece of one is a piece of the other.

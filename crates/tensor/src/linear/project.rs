@@ -27,8 +27,8 @@ pub struct Projection<'a> {
 /// [`add_bias`](crate::elementwise::add_bias) would make them: query, key and value in one fork and join.
 ///
 /// # Errors
-/// When `x` was filled for other weights or has another number of features than a `w` columns, a bias is not as long as its `w` has rows, or a `y` has not
-/// `m * rows` elements.
+/// When `x` was filled for other weights ([`Activations::fill`]) or has another number of features than a `w` columns, a bias is
+/// not as long as its `w` has rows, or a `y` has not `m * rows` elements.
 pub fn project<const N: usize>(
     exec: &Exec,
     x: &mut Activations,
