@@ -10,8 +10,9 @@ use super::{Drafting, KvChoice, tokenizer::Vocab, values};
 /// Measure this machine, and the engine as a share of it
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Models are random weights of a known shape, so nothing is downloaded, or your own file (--model). What\n\
-    the machine could do is measured in the same run, in turn with the work and on the same threads.\n\n\
+    Models are random weights of a known shape, so nothing is downloaded, or your own file (--model).\n\
+    What the machine could do is measured in the same run, in turn with the work and on the same\n\
+    threads.\n\n\
     Examples:\n  \
     chalot bench decode                        one token after the other, BitNet 2B\n  \
     chalot bench prefill --packing int4        a prompt of 512 tokens\n  \
@@ -131,10 +132,10 @@ pub struct Prefill {
 /// See where the time of a pass goes, step by step
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Each step of all layers together: the mean of half of the passes, those neither fast nor slow. Of up\n\
-    to 16 tokens the logits of all are made, as drafts are verified; of more those of the last, as of a\n\
-    prompt. A step that reads weights is at its limit when GB/s is the bandwidth (few tokens) or GMAC/s\n\
-    the peak (many).\n\n\
+    Each step of all layers together: the mean of half of the passes, those neither fast nor slow.\n\
+    Of up to 16 tokens the logits of all are made, as drafts are verified; of more those of the last,\n\
+    as of a prompt. A step that reads weights is at its limit when GB/s is the bandwidth (few tokens)\n\
+    or GMAC/s the peak (many).\n\n\
     Examples:\n  \
     chalot bench profile\n  \
     chalot bench profile --tokens 1,5,512 --packing trit5\n  \
