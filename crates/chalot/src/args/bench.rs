@@ -73,9 +73,10 @@ pub struct Of {
 /// Generate token by token, as a share of the memory's bandwidth
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Tokens are computed as in generation, sampling apart. The share counts the bytes of all weights that a\n\
-    token reads, the head among them, not its keys and values. With --depth a token without a past is\n\
-    measured in turn, and what is longer is compared with the time to read the keys and values.\n\n\
+    Tokens are computed as in generation, sampling apart. The share counts the bytes of all weights\n\
+    that a token reads, the head among them, not its keys and values. With --depth a token without a\n\
+    past is measured in turn, and what is longer is compared with the time to read the keys and\n\
+    values.\n\n\
     Examples:\n  \
     chalot bench decode\n  \
     chalot bench decode --packing trit5 --threads 1\n  \
@@ -168,8 +169,8 @@ pub struct ProfileBench {
 /// Multiply 1, 5 and 512 tokens with one matrix of each format
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    The matrix is the shape's up projection; its copies exceed the caches. The time includes making the\n\
-    tokens' 8-bit form.\n\n\
+    The matrix is the shape's up projection; its copies exceed the caches. The time includes making\n\
+    the tokens' 8-bit form.\n\n\
     Examples:\n  \
     chalot bench kernels\n  \
     chalot bench kernels --packing trit2/128 --json")]
@@ -191,10 +192,10 @@ pub struct Kernels {
 /// Attention of a prompt as a share of the CPU's peak, against the plain way; and of one token
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    A causal prompt: writing its keys and values into the cache and attending to them. The share of the\n\
-    peak counts only what a token sees. The plain way is a product, a mask, a soft-max and a product, head by\n\
-    head, with the whole matrix of scores in memory (up to 8,192 tokens). Then one token at --depth, with\n\
-    f16 and int8, as a share of the memory's bandwidth.\n\n\
+    A causal prompt: writing its keys and values into the cache and attending to them. The share of\n\
+    the peak counts only what a token sees. The plain way is a product, a mask, a soft-max and a\n\
+    product, head by head, with the whole matrix of scores in memory (up to 8,192 tokens). Then one\n\
+    token at --depth, with f16 and int8, as a share of the memory's bandwidth.\n\n\
     Examples:\n  \
     chalot bench attention\n  \
     chalot bench attention --tokens 8192 --head-dim 64 --kv f16\n  \
@@ -232,10 +233,10 @@ pub struct Attention {
 /// Generate with drafts and without, in turn: the same text, sooner
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Three parts. prose: the model goes on from short openings. repeat: it is asked for a text that repeats\n\
-    its prompt. forced: random weights of a known shape, whose drafts are made right with a given\n\
-    probability, so that costs are real and acceptance is chosen. Greedy unless --temp says otherwise;\n\
-    identical says that all texts were those without drafts.\n\n\
+    Three parts. prose: the model goes on from short openings. repeat: it is asked for a text that\n\
+    repeats its prompt. forced: random weights of a known shape, whose drafts are made right with a\n\
+    given probability, so that costs are real and acceptance is chosen. Greedy unless --temp says\n\
+    otherwise; identical says that all texts were those without drafts.\n\n\
     Examples:\n  \
     chalot bench speculate\n  \
     chalot bench speculate --only prose --speculate shallow --draft 3 --openings openings.txt\n  \
@@ -303,9 +304,10 @@ pub enum Part {
 /// Encode a text, beside the plainest encoder of the same vocabulary
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    The first time nothing is in the cache; then the text is encoded again and again. The yardstick is an\n\
-    encoder without a cache that searches all pairs of neighbours for the one to merge next. Several threads\n\
-    are measured in turn with one, and beside plain products of integers: two CPUs may be halves of a core.\n\n\
+    The first time nothing is in the cache; then the text is encoded again and again. The yardstick\n\
+    is an encoder without a cache that searches all pairs of neighbours for the one to merge next.\n\
+    Several threads are measured in turn with one, and beside plain products of integers: two CPUs\n\
+    may be halves of a core.\n\n\
     Examples:\n  \
     chalot bench tokenizer                                          a made-up text\n  \
     chalot bench tokenizer --vocab tokenizer.json --text book.txt --threads 1\n  \
@@ -333,9 +335,9 @@ pub struct TokenizerBench {
 /// Generate with a mixture of experts, beside a dense model with as many active parameters
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    The dense model has the mixture's shape with one network a layer, as wide as the experts that a token\n\
-    visits together. Both are in memory and generate in turn. And what it costs to start and join the work of\n\
-    a layer: with threads spawned for it, and on the pool.\n\n\
+    The dense model has the mixture's shape with one network a layer, as wide as the experts that a\n\
+    token visits together. Both are in memory and generate in turn. And what it costs to start and\n\
+    join the work of a layer: with threads spawned for it, and on the pool.\n\n\
     Examples:\n  \
     chalot bench experts\n  \
     chalot bench experts --shape moe-64x24 --packing trit5 --json        (5 GB of memory)")]
@@ -360,11 +362,12 @@ pub struct ExpertsBench {
 /// Generate with a model larger than the memory it gets, with and without reading ahead
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Each way begins with nothing in memory and generates --warm-up tokens before it is measured; between\n\
-    tokens what the system's file cache kept of released weights is dropped, so that the disk is read as if memory\n\
-    ended at the budget (on Linux; no other system lets a program ask for that). The disk's own speed is\n\
-    measured in the same run, past the cache. Tokens of a random-weight model follow Zipf's law and have topics;\n\
-    those of --model are the model's own. 'chalot synth' writes such a file once for many runs.\n\n\
+    Each way begins with nothing in memory and generates --warm-up tokens before it is measured;\n\
+    between tokens what the system's file cache kept of released weights is dropped, so that the disk\n\
+    is read as if memory ended at the budget (on Linux; no other system lets a program ask for that).\n\
+    The disk's own speed is measured in the same run, past the cache. Tokens of a random-weight model\n\
+    follow Zipf's law and have topics; those of --model are the model's own. 'chalot synth' writes\n\
+    such a file once for many runs.\n\n\
     Examples:\n  \
     chalot bench prefetch                                     writes 2.4 GB into the temporary folder\n  \
     chalot bench prefetch --model large.gguf --memory 1G --lookahead 0,1,2,4\n  \

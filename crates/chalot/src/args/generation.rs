@@ -57,8 +57,8 @@ pub struct Run {
 /// Talk to a model
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    The model's own chat template is used; a model without one, such as the built-in story-teller, goes\n\
-    on from your words. When stdin is no terminal, each of its lines is one turn.\n\n\
+    The model's own chat template is used; a model without one, such as the built-in story-teller,\n\
+    goes on from your words. When stdin is no terminal, each of its lines is one turn.\n\n\
     Examples:\n  \
     chalot chat model.gguf\n  \
     chalot chat model.gguf --system \"You answer in one sentence.\"\n  \

@@ -9,9 +9,9 @@ use super::bench::Weights;
 /// Write a model of random weights, as large as you like, to measure with
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Layers are made and written one by one: the file may be larger than memory. What such a model says is\n\
-    noise. The experts of a mixture are visited as a trained model's are: some more often than others,\n\
-    neighbouring tokens share some, and most are foretold from the layer before.\n\n\
+    Layers are made and written one by one: the file may be larger than memory. What such a model\n\
+    says is noise. The experts of a mixture are visited as a trained model's are: some more often\n\
+    than others, neighbouring tokens share some, and most are foretold from the layer before.\n\n\
     Examples:\n  \
     chalot synth --shape moe-64x24 large.gguf                       2.4 GB, 9.7 G parameters\n  \
     chalot synth --shape moe-2b --packing trit5 small.gguf\n  \

@@ -70,8 +70,8 @@ pub enum TokenizerAction {
 /// Train a byte-level BPE vocabulary on files
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    The merges are those of Hugging Face's trainer, whatever the number of threads. The text may be larger\n\
-    than memory. Ctrl-C saves what has been done; --resume goes on.\n\n\
+    The merges are those of Hugging Face's trainer, whatever the number of threads. The text may be\n\
+    larger than memory. Ctrl-C saves what has been done; --resume goes on.\n\n\
     Examples:\n  \
     chalot tokenizer train books.txt --vocab-size 32000 --out tokenizer.json\n  \
     chalot tokenizer train *.jsonl.zst --pattern llama3 --special \"<|im_start|>\" --out tokenizer.json\n  \

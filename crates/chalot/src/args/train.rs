@@ -12,9 +12,10 @@ use super::values;
     subcommand_negates_reqs = true,
     arg_required_else_help = true,
     after_help = "\
-    A recipe is a TOML file: texts, vocabulary, size of the model, steps. Beside the model file, the run's\n\
-    folder gets a Hugging Face folder, the log, files for TensorBoard, checkpoints and a plot.\n\
-    Ctrl-C writes a checkpoint; --resume goes on from it, to the same bits as a run that never stopped.\n\n\
+    A recipe is a TOML file: texts, vocabulary, size of the model, steps. Beside the model file, the\n\
+    run's folder gets a Hugging Face folder, the log, files for TensorBoard, checkpoints and a plot.\n\
+    Ctrl-C writes a checkpoint; --resume goes on from it, to the same bits as a run that never\n\
+    stopped.\n\n\
     Examples:\n  \
     chalot train recipes/smoke.toml                     30 seconds, to see that it works\n  \
     chalot train recipes/small.toml --texts ~/texts     the texts lie elsewhere\n  \

@@ -5,9 +5,10 @@ use clap::{Args, builder::PossibleValuesParser};
 /// Find the packing, tile sizes and threads that suit this machine, and keep them
 #[derive(Args, Debug)]
 #[command(after_help = "\
-    Candidates are measured in turn, some layers of a model with random weights; another value than the\n\
-    default must be more than 3% faster. The findings go to tuning.json in the cache folder ('chalot\n\
-    doctor' shows it) and the other commands use them; options of theirs win. No result changes.\n\n\
+    Candidates are measured in turn, some layers of a model with random weights; another value than\n\
+    the default must be more than 3% faster. The findings go to tuning.json in the cache folder\n\
+    ('chalot doctor' shows it) and the other commands use them; options of theirs win. No result\n\
+    changes.\n\n\
     Examples:\n  \
     chalot tune                       about 40 seconds, on a machine with nothing else to do\n  \
     chalot tune --quick --dry-run     a glance; nothing is kept\n  \
